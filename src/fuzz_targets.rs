@@ -1,6 +1,6 @@
-//! What the fuzzers in `fuzz/` and the replay of their seeds in `tests/fuzz_seeds.rs` run: one function per kind of
-//! input, which takes any bytes and must come back. Errors are fine; panics, endless loops and memory that
-//! a length field asks for are not.
+//! The fuzz targets for the fuzzers in `fuzz/` and for the replay of their seeds in `tests/fuzz_seeds.rs`: one function
+//! per kind of input, which must return for any bytes. Errors are fine; panics, endless loops and allocations sized by
+//! an untrusted length field are not.
 
 use std::cell::RefCell;
 use std::io::{Cursor, Read};
@@ -18,7 +18,7 @@ use crate::model::ModelArchive;
 use crate::report::ToleranceFile;
 use crate::submission::{Bundle, check};
 
-/// A target and its name, which is that of its folder of seeds.
+/// A target and its name, which is also the name of its seed folder.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
@@ -36,16 +36,16 @@ pub const TARGETS: [Target; 11] = [
     ("bundle", bundle),
 ];
 
-/// Small enough that a bomb takes no time.
+/// Small enough that decompression bombs cost no time.
 const EXPANSION: ExpansionLimits = ExpansionLimits { most_bytes: 1 << 24, most_ratio: 200, free_bytes: 1 << 20 };
 
 thread_local! {
-    /// A folder for those who read files, in memory where the system has such a place.
+    /// A folder for targets that read files, in memory if the system supports it.
     static FOLDER: RefCell<Option<tempfile::TempDir>> = const { RefCell::new(None) };
-    /// The definition of the flow labels' dataset, read once: its expressions take longer than all else there.
+    /// The definition of the flow labels' dataset, read once: its expressions take longer than everything else here.
     static FLOWS: DatasetDefinition =
         DatasetDefinition::read(&file("flows.toml", FLOWS_DEFINITION.as_bytes())).expect("it is sound");
-    /// One per layout, and one of features.
+    /// One definition per layout, and one for features.
     static PUBLISHED: Vec<DatasetDefinition> = published_definitions();
 }
 
@@ -66,7 +66,7 @@ fn file(name: &str, bytes: &[u8]) -> PathBuf {
     })
 }
 
-/// Reads a capture to its end and checks what every packet promises.
+/// Reads a capture to its end and checks the invariants of every packet.
 fn read_all(reader: Result<CaptureReader, crate::capture::CaptureError>) {
     let Ok(mut reader) = reader else { return };
     let mut number = 0;
@@ -95,7 +95,7 @@ fn read_all(reader: Result<CaptureReader, crate::capture::CaptureError>) {
     assert_eq!(summary.packets, summary.decoded + summary.skipped.iter().map(|(_, count)| count).sum::<u64>());
 }
 
-/// A whole capture file, compressed or not.
+/// Reads a whole capture file, compressed or not.
 pub fn capture(bytes: &[u8]) {
     for tunnels in [Tunnels::Outer, Tunnels::Inner] {
         let options = ReaderOptions { tunnels, expansion: EXPANSION };
@@ -103,7 +103,7 @@ pub fn capture(bytes: &[u8]) {
     }
 }
 
-/// Two bytes of link type, one of bytes that the capture cut off, then a frame.
+/// Reads a frame, preceded by two bytes of link type and one byte for the number of bytes that the capture truncated.
 pub fn packet(bytes: &[u8]) {
     let [low, high, cut, frame @ ..] = bytes else { return };
     let link_type = u32::from(u16::from_le_bytes([*low, *high]));
@@ -119,7 +119,7 @@ pub fn packet(bytes: &[u8]) {
     }
 }
 
-/// A zip archive: every member as bytes and as a capture.
+/// Reads a zip archive: every member as bytes and as a capture.
 pub fn zip_archive(bytes: &[u8]) {
     let path = file("archive.zip", bytes);
     let Ok(members) = archive::members(&path) else { return };
@@ -162,7 +162,7 @@ label = "From-Normal"
 labels = { traffic = "normal" }
 "#;
 
-/// A label table, or after a first byte of 1 a file of flow labels joined to a capture.
+/// Reads a label table or, if the first byte is odd, a file of flow labels joined to a capture.
 pub fn labels(bytes: &[u8]) {
     let Some((kind, content)) = bytes.split_first() else { return };
     if kind & 1 == 0 {
@@ -182,7 +182,7 @@ pub fn labels(bytes: &[u8]) {
     let _ = crate::dataset::load(&[dataset], &FlowOptions::default(), &crate::progress::Silent);
 }
 
-/// A capture of one UDP packet from 10.0.0.1:1000 to 10.0.0.2:53 on 2011-08-10 at 07:46:53 UTC.
+/// Returns a capture of one UDP packet from 10.0.0.1:1000 to 10.0.0.2:53 on 2011-08-10 at 07:46:53 UTC.
 fn one_flow() -> Vec<u8> {
     let mut file = Vec::new();
     for word in [0xa1b2_c3d4, 0x0004_0002, 0, 0, 65535, 101, 1_312_962_413, 0, 32, 32] {
@@ -193,7 +193,7 @@ fn one_flow() -> Vec<u8> {
     file
 }
 
-/// An experiment, a dataset definition or a tolerance file, by the first byte.
+/// Reads an experiment, a dataset definition or a tolerance file, depending on the first byte.
 pub fn declarative_file(bytes: &[u8]) {
     let Some((kind, content)) = bytes.split_first() else { return };
     let path = file("fuzz.toml", content);
@@ -204,7 +204,7 @@ pub fn declarative_file(bytes: &[u8]) {
     }
 }
 
-/// A split file of three flows.
+/// Reads a split file of three flows.
 pub fn split(bytes: &[u8]) {
     let end = |port| SocketAddr::from(([10, 0, 0, 1], port));
     let provenance = |number| FlowProvenance {
@@ -230,21 +230,21 @@ pub fn split(bytes: &[u8]) {
     let _ = crate::split::read_splits(&path, &features, 0);
 }
 
-/// A fitted model's file, as far as the model that is made of it.
+/// Reads a fitted model's file and builds the model.
 pub fn model(bytes: &[u8]) {
     if let Ok(archive) = ModelArchive::from_bytes(bytes) {
         let _ = crate::model::load(&archive);
     }
 }
 
-/// A feature file.
+/// Reads a feature file.
 pub fn arff(bytes: &[u8]) {
     if let Ok(table) = crate::dataset::parse_arff(bytes) {
         assert!(table.rows.iter().all(|row| row.len() == table.attributes.len()));
     }
 }
 
-/// A file in a published layout, by the first byte, or behind all of these a CSV file of features.
+/// Reads a file in a published layout or a CSV file of features, depending on the first byte.
 pub fn published(bytes: &[u8]) {
     let Some((&kind, content)) = bytes.split_first() else { return };
     let place = usize::from(kind) % (LAYOUTS.len() + 1);
@@ -270,7 +270,7 @@ pub fn published(bytes: &[u8]) {
     }
 }
 
-/// The definitions of the datasets that [`published`] reads.
+/// Returns the definitions of the datasets that [`published`] reads.
 fn published_definitions() -> Vec<DatasetDefinition> {
     let layouts = LAYOUTS.iter().map(|layout| {
         let rest =
@@ -288,14 +288,14 @@ fn published_definitions() -> Vec<DatasetDefinition> {
     layouts.chain([("features", features)]).map(definition).collect()
 }
 
-/// A feature store.
+/// Reads a feature store.
 pub fn store(bytes: &[u8]) {
     if let Ok(reader) = StoreReader::open(&file("flows.parquet", bytes)) {
         reader.take(100_000).for_each(drop);
     }
 }
 
-/// A bundle of a run, not compressed; its index need not be right for the rest to be looked at.
+/// Reads an uncompressed bundle of a run; the rest is checked even if its index is wrong.
 pub fn bundle(bytes: &[u8]) {
     if let Ok(bundle) = Bundle::from_tar(Path::new("fuzz.etcbundle"), bytes) {
         let checked = check(&bundle, Path::new("nowhere")).expect("a temporary folder can be written");

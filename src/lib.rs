@@ -1,9 +1,9 @@
 //! etcbench: a reproducible benchmark harness for encrypted-traffic classification.
 //!
-//! The command line ([`cli`]), and every room of the house under one name for programs that use it as a library. Data flows
-//! one way through the rooms, and each is a crate that depends only on those before it: [`storage`] -> [`capture`] ->
-//! [`flow`] -> [`dataset`] -> [`feature`] -> [`split`] -> [`evaluate`] -> [`leaks`] -> [`model`] -> [`experiment`] ->
-//! [`report`]. [`synth`] makes captures.
+//! The command line ([`cli`]), and re-exports of every crate of the workspace for programs that use etcbench as a
+//! library. Data flows in one direction through these crates, and each depends only on those before it: [`storage`] ->
+//! [`capture`] -> [`flow`] -> [`dataset`] -> [`feature`] -> [`split`] -> [`evaluate`] -> [`leaks`] -> [`model`] ->
+//! [`experiment`] -> [`report`]. [`synth`] generates captures.
 
 pub use etcbench_capture as capture;
 pub use etcbench_dataset as dataset;

@@ -1,5 +1,5 @@
-//! What the command line and the Python module share: where a stored run is, the settings of a
-//! run, and how its folder is written.
+//! Code shared by the command line and the Python module: finding stored runs, the settings of a run, and writing its
+//! folder.
 
 use std::path::{Path, PathBuf};
 
@@ -12,20 +12,20 @@ use crate::report;
 use crate::storage::WholeFolder;
 use crate::synth::{self, SynthOptions};
 
-/// The captures of the dataset `synth`, for experiments that use it.
+/// Generates the captures of the dataset `synth` for experiments that use it.
 ///
 /// # Errors
-/// A folder that cannot be written.
+/// A folder that cannot be written to.
 pub fn generate_captures(folder: &Path, progress: &dyn Progress) -> Result<(), String> {
     synth::generate(&SynthOptions::default(), folder, progress).map(drop).map_err(|error| error.to_string())
 }
 
-/// The project's cache.
+/// Returns the project's cache.
 pub fn cache(project: &Path) -> Cache {
     Cache::new(experiment::results_folder(project).join("cache"))
 }
 
-/// Settings of what trains nothing, on the processor.
+/// Returns the settings for work without training, on the CPU.
 pub fn plain_settings(project: &Path, cache: Cache) -> Settings {
     Settings {
         project: project.to_owned(),
@@ -38,20 +38,20 @@ pub fn plain_settings(project: &Path, cache: Cache) -> Settings {
     }
 }
 
-/// What `--device` names.
+/// The device selected by `--device`.
 #[derive(Clone, Copy)]
 pub enum DeviceChoice {
-    /// A graphics card where there is one, else the processor.
+    /// The first GPU if one is available, otherwise the CPU.
     Auto,
-    /// This one.
+    /// This device.
     Chosen(Device),
 }
 
 impl DeviceChoice {
-    /// The device, which can be used, and why it is not a graphics card where one was looked for.
+    /// Returns the device, checked to be usable, and if a GPU was looked for but not used, the reason.
     ///
     /// # Errors
-    /// A card that is not there, or a precision that the device does not have.
+    /// A GPU that is not available, or a precision that the device does not support.
     pub fn resolve(self, precision: Precision) -> anyhow::Result<(Device, Option<String>)> {
         let (device, reason) = match self {
             Self::Auto => {
@@ -62,7 +62,7 @@ impl DeviceChoice {
         };
         match device {
             Device::Cpu if precision != Precision::F32 => {
-                anyhow::bail!("--precision {} is for CUDA devices; the cpu computes in f32", precision.name())
+                anyhow::bail!("--precision {} requires a CUDA device; the CPU computes in f32", precision.name())
             }
             Device::Cpu => Ok((device, reason)),
             Device::Cuda(card) => {
@@ -74,33 +74,33 @@ impl DeviceChoice {
     }
 }
 
-/// A device by its name on the command line.
+/// Parses a device name from the command line.
 ///
 /// # Errors
-/// A name of none.
+/// An unknown name.
 pub fn parse_device(text: &str) -> Result<DeviceChoice, String> {
     match text {
         "auto" => Ok(DeviceChoice::Auto),
-        // The precision has an option of its own.
-        _ if text.contains(' ') => Err("the devices are auto, cpu, cuda and cuda:N".to_owned()),
+        // The precision has its own option.
+        _ if text.contains(' ') => Err("unknown device; use auto, cpu, cuda or cuda:N".to_owned()),
         _ => text.parse().map(DeviceChoice::Chosen),
     }
 }
 
-/// The settings of a run on a device by the names that the command line and plans have for it.
+/// Returns the settings of a run on a device, given by the names that the command line and plans use.
 ///
 /// # Errors
-/// A device that is not there.
+/// A device that is not available.
 pub fn settings(project: &Path, device: &str, precision: &str, cache: Cache) -> anyhow::Result<Settings> {
     let choice = parse_device(device).map_err(anyhow::Error::msg)?;
     let (device, device_reason) = choice.resolve(precision.parse().map_err(anyhow::Error::msg)?)?;
     Ok(Settings { device, device_reason, ..plain_settings(project, cache) })
 }
 
-/// A run by the name of its folder under `results`, or by its folder.
+/// Finds a run by its folder, or by the folder's name under `results`.
 ///
 /// # Errors
-/// No such run; names the nearest.
+/// There is no such run; the message suggests the nearest name.
 pub fn find_run(results: &Path, run: &Path) -> anyhow::Result<PathBuf> {
     let named = results.join(run);
     if let Some(folder) = [named.as_path(), run].into_iter().find(|folder| folder.join("records.jsonl").is_file()) {
@@ -109,37 +109,38 @@ pub fn find_run(results: &Path, run: &Path) -> anyhow::Result<PathBuf> {
     let known = run_names(results)?;
     let nearest = crate::declarative::did_you_mean(&run.display().to_string(), known.iter().map(String::as_str));
     let advice = match known.as_slice() {
-        [] => " (there is none yet: `etcbench run` makes one)",
-        _ => " (`etcbench list runs` names them)",
+        [] => " (there are none yet; `etcbench run` creates one)",
+        _ => " (see `etcbench list runs`)",
     };
-    anyhow::bail!("{}: there is no stored run{nearest}{advice}", named.display())
+    anyhow::bail!("{}: no stored run{nearest}{advice}", named.display())
 }
 
-/// The names of the stored runs.
+/// Returns the names of the stored runs.
 ///
 /// # Errors
-/// A folder of results that cannot be read.
+/// A results folder that cannot be read.
 pub fn run_names(results: &Path) -> anyhow::Result<Vec<String>> {
     let folders = report::StoredRun::folders(results)?;
     Ok(folders.iter().filter_map(|folder| Some(folder.file_name()?.to_string_lossy().into_owned())).collect())
 }
 
-/// What was written of a run.
+/// What was written for a run.
 pub struct Written {
-    /// The tables that are printed.
+    /// The tables to print.
     pub tables: Vec<report::Table>,
     /// The records.
     pub records: Vec<Record>,
-    /// Where an older run with other results is kept now; none where there was none.
+    /// Where an older run with different results is kept now; `None` if there was none.
     pub kept: Option<PathBuf>,
 }
 
-/// Writes a run's folder whole: into a temporary folder beside it, then in its place. `units` say who computed what,
-/// where other processes did; with `models` the trained models are written too. Files that others put into the folder stay, and
-/// an older run with other results is kept beside it, unless with `overwrite`.
+/// Writes a run's folder atomically: into a temporary folder next to it, which then replaces it. `units` records which
+/// process computed which unit, if the run was divided into units; with `models`, the trained models are written too.
+/// Files that others put into the folder stay, and an older run with different results is kept next to it unless
+/// `overwrite` is set.
 ///
 /// # Errors
-/// A folder that cannot be written; predictions that are not distributions over the classes.
+/// A folder that cannot be written to; predictions that are not distributions over the classes.
 pub fn write_results(
     project: &Path,
     run: &experiment::Run,
@@ -170,7 +171,7 @@ pub fn write_results(
     Ok(Written { tables: printed, records, kept })
 }
 
-/// Where the project has published tables.
+/// Returns the project's folder of published tables.
 pub fn published_folder(project: &Path) -> PathBuf {
     project.join("paper/published")
 }

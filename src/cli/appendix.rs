@@ -1,4 +1,4 @@
-//! `etcbench appendix`: what reviewers of artifacts ask, answered from a run.
+//! `etcbench appendix`: answers the questions of artifact reviewers from a run.
 
 use std::path::{Path, PathBuf};
 
@@ -17,15 +17,15 @@ use crate::submission::{self, AppendixFormat};
   etcbench appendix table2-lab-demo -o appendix.md
   etcbench appendix table2-lab-demo --format latex -o appendix.tex
 
-Data, splits, seeds, hyperparameters, budgets, hardware, versions and compute time are those of the run. What a run does not know
-is said to be unknown, for the author to say.")]
+Data, splits, seeds, hyperparameters, budgets, hardware, versions and compute time are those of the run. What the run
+did not record is marked as unknown, for the author to fill in.")]
 pub(super) struct AppendixArguments {
     /// The run: its folder, or the folder's name under results/.
     run: PathBuf,
-    /// The file, `-` being standard output.
+    /// The file; `-` is standard output.
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// Its form.
+    /// Output format.
     #[arg(long, default_value = "markdown")]
     format: Format,
 }

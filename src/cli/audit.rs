@@ -1,4 +1,4 @@
-//! `etcbench audit`: published tables checked for arithmetic that cannot be.
+//! `etcbench audit`: checks published tables for impossible arithmetic.
 
 use std::path::{Path, PathBuf};
 
@@ -16,23 +16,23 @@ use crate::runs::published_folder;
   etcbench audit paper/published/table3.csv
   etcbench audit mine.csv
 
-A table is a CSV file with the columns row, metric and value, one number a line, as printed:
+A table is a CSV file with the columns row, metric and value, one number per line, as printed:
   row,metric,value
   chat,precision,0.956
   chat,recall,0.892
   mymodel,accuracy,0.942
-  table,classes,5                                how many classes there are, where not all are printed
+  table,classes,5                                the number of classes, if not all are printed
 
 Metrics of a class: precision, recall, f1, support; of a model: accuracy, macro_precision, macro_recall, macro_f1,
-and the same with weighted_ and micro_. Exit code 1 when something is impossible.")]
+and the same with weighted_ and micro_. Exit code 1 if something is impossible.")]
 pub(super) struct AuditArguments {
-    /// Tables; all of paper/published when not given.
+    /// Tables; all of paper/published by default.
     files: Vec<PathBuf>,
     #[command(flatten)]
     json: JsonOption,
 }
 
-/// Prints what cannot be in each table.
+/// Prints what is impossible in each table.
 pub(super) fn audit(project: &Path, arguments: &AuditArguments) -> anyhow::Result<Verdict> {
     let as_json = arguments.json.is_asked();
     let mut tables = Vec::new();
@@ -40,7 +40,7 @@ pub(super) fn audit(project: &Path, arguments: &AuditArguments) -> anyhow::Resul
     if files.is_empty() {
         files = published(project);
         if files.is_empty() {
-            anyhow::bail!("{}: there is no table in it; name one", published_folder(project).display());
+            anyhow::bail!("{}: contains no tables; name one", published_folder(project).display());
         }
     }
     let mut impossible = false;
@@ -61,7 +61,7 @@ pub(super) fn audit(project: &Path, arguments: &AuditArguments) -> anyhow::Resul
     Ok(if impossible { Verdict::CheckFailed } else { Verdict::Done })
 }
 
-/// The published tables, by name.
+/// Returns the published tables, by name.
 pub(super) fn published(project: &Path) -> Vec<PathBuf> {
     let folder = published_folder(project);
     let names = crate::storage::names_with_stock(&folder);

@@ -1,5 +1,6 @@
-//! `etcbench audit-data`: what a split that others released as arrays gives away. It needs no captures: duplicates and
-//! windows of the same rows across parts, labels that contradict one another, classes told by one column or byte.
+//! `etcbench audit-data`: checks what a split released as arrays gives away. No captures are needed: it looks for
+//! duplicates and windows of the same rows across parts, contradicting labels, and classes predicted by one column or
+//! byte.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
@@ -21,15 +22,15 @@ use crate::split::Split;
 /// `etcbench audit-data`.
 #[derive(Args)]
 #[command(
-    after_help = "The names of arrays say what they hold: X, data or features for rows, y or labels for classes, and train, val or test
-for the part. Rows of whole numbers from 0 to 255 are taken as bytes, all others as columns.
+    after_help = "The names of arrays determine their content: X, data or features for rows, y or labels for classes, and
+train, val or test for the part. Rows of integers from 0 to 255 are read as bytes, all others as columns.
 
 Examples:
   etcbench audit-data dataset.npz                      X_train, y_train, X_test, y_test in it
   etcbench audit-data train.npz test.npz               X and y in each
   etcbench audit-data x_datagram_train.npy y_train.npy x_datagram_test.npy y_test.npy
 
-Exit code 1 where something is a leak beyond chance."
+Exit code 1 if something leaks beyond chance."
 )]
 pub(super) struct AuditDataArguments {
     /// `.npz` and `.npy` files.
@@ -37,14 +38,14 @@ pub(super) struct AuditDataArguments {
     files: Vec<PathBuf>,
 }
 
-/// Rows of at least so many bytes are looked at as windows.
+/// Rows of at least this many bytes are checked for windows.
 const SHORTEST_WINDOW: usize = 48;
-/// Bytes of a run that windows of one flow share, of which one in [`SAMPLED`] is looked at.
+/// Length in bytes of the runs that windows of one flow share; one in [`SAMPLED`] is checked.
 const RUN: usize = 24;
 const SAMPLED: u64 = 4;
-/// Fewer different bytes make no run: padding and constant headers are everywhere.
+/// Runs with fewer distinct bytes are skipped: padding and constant headers are everywhere.
 const FEWEST_VALUES: usize = 8;
-/// The share of its runs from which a row is a window of what a training row has.
+/// The share of a row's runs from which it counts as a window of a training row.
 const SHARED_RUNS: f64 = 0.5;
 
 /// Prints what the parts give away.
@@ -63,7 +64,7 @@ pub(super) fn audit_data(arguments: &AuditDataArguments) -> anyhow::Result<Verdi
     let (Some(train), Some(test)) = (find("train"), find("test")) else {
         let names: Vec<&str> = parts.iter().map(|part| part.name.as_str()).collect();
         anyhow::bail!(
-            "the parts are {}; name arrays or files after `train` and `test`, so that it shows what is on both sides",
+            "the parts are {}; names of arrays or files must contain `train` and `test` to identify the two sides",
             names.join(", ")
         );
     };
@@ -81,10 +82,10 @@ pub(super) fn audit_data(arguments: &AuditDataArguments) -> anyhow::Result<Verdi
     let tokens = TokenOptions { packets: 1, bytes: features.tokens.bytes, ..TokenOptions::default() };
     let seen = packets.as_ref().map(|flows| (flows.as_slice(), &tokens));
     if seen.is_some() {
-        say!("rows begin with an IPv4 header, so its fields are looked at by name");
+        say!("rows begin with an IPv4 header, so its fields are checked by name");
     }
     let mut report = leak_reports(&features, seen, &[&split]).remove(0);
-    // There are no captures here, so nothing is known of any.
+    // Nothing is known about captures here.
     report.alarms.retain(|alarm| !alarm.kind.is_of_captures());
     let windows = windows(&features, &split);
     let found = !report.alarms.is_empty() || windows.is_some();
@@ -92,15 +93,15 @@ pub(super) fn audit_data(arguments: &AuditDataArguments) -> anyhow::Result<Verdi
     say!("{}", report::leak_text(&[leaks])?.trim_end());
     if let Some(share) = windows {
         say!(
-            "\nALARM: {:.1} % of the test rows, and not the same as one, share half of their runs of {RUN} bytes with training \
-             rows: windows of the same flows, or flows that differ little",
+            "\nALARM: {:.1} % of the test rows, duplicates excluded, share half of their runs of {RUN} bytes with \
+             training rows: windows of the same flows, or flows that differ little",
             100.0 * share
         );
     }
     Ok(if found { Verdict::CheckFailed } else { Verdict::Done })
 }
 
-/// The classes of parts, ascending.
+/// Returns the classes of parts, ascending.
 fn classes(parts: &[ReleasedPart]) -> Vec<i64> {
     let mut classes: Vec<i64> = parts.iter().flat_map(|part| part.labels.iter().copied()).collect();
     classes.sort_unstable();
@@ -108,7 +109,7 @@ fn classes(parts: &[ReleasedPart]) -> Vec<i64> {
     classes
 }
 
-/// The rows of all parts as features: bytes where every value is one.
+/// Converts the rows of all parts to features: bytes if every value is one.
 fn features(parts: &[ReleasedPart]) -> FeatureSet {
     let classes = classes(parts);
     let width = parts.first().map_or(0, |part| part.width);
@@ -145,10 +146,11 @@ fn features(parts: &[ReleasedPart]) -> FeatureSet {
     }
 }
 
-/// The share of rows that must be IPv4 packets for all to be read so.
+/// The share of rows that must be IPv4 packets for the rows to be parsed as packets.
 const ARE_PACKETS: f64 = 0.9;
 
-/// The rows as packets, a flow of one each, where nearly all begin with an IPv4 header; those that do not have none.
+/// Parses the rows as packets, one flow each, if nearly all begin with an IPv4 header; a row that does not gets a flow
+/// without packets.
 fn packets(features: &FeatureSet) -> Option<Vec<Flow>> {
     let flow = |row: usize| {
         let bytes: Vec<u8> = features.tokens.flow(row).iter().map(|&token| token as u8).collect();
@@ -167,7 +169,7 @@ fn packets(features: &FeatureSet) -> Option<Vec<Flow>> {
     (found as f64 >= ARE_PACKETS * flows.len() as f64).then_some(flows)
 }
 
-/// Where the headers of a TCP or UDP packet over IPv4 lie (RFC 791, section 3.1; RFC 9293, section 3.1).
+/// Locates the headers of a TCP or UDP packet over IPv4 (RFC 791, section 3.1; RFC 9293, section 3.1).
 fn layout(bytes: &[u8]) -> Option<HeaderLayout> {
     let first = *bytes.first()?;
     let transport_offset = 4 * usize::from(first & 15);
@@ -185,7 +187,7 @@ fn layout(bytes: &[u8]) -> Option<HeaderLayout> {
     Some(HeaderLayout { transport_offset, payload_offset, transport })
 }
 
-/// The share of test rows that are windows of what training rows have, those that equal one aside; none under 1 %.
+/// Returns the share of test rows that are windows of training rows, excluding duplicates; `None` below 1 %.
 fn windows(features: &FeatureSet, split: &Split) -> Option<f64> {
     if features.tokens.bytes < SHORTEST_WINDOW {
         return None;
@@ -198,7 +200,7 @@ fn windows(features: &FeatureSet, split: &Split) -> Option<f64> {
             .filter(|hash| hash % SAMPLED == 0)
             .collect()
     };
-    // Runs that many training rows have are of protocols, not of flows.
+    // Runs that occur in many training rows belong to protocols rather than flows.
     let mut counts: HashMap<u64, usize> = HashMap::new();
     for &row in &split.train {
         runs(row).into_iter().for_each(|run| *counts.entry(run).or_default() += 1);

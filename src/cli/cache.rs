@@ -1,4 +1,4 @@
-//! `etcbench cache`: how large the cache is, what can go, and whether it is whole.
+//! `etcbench cache`: shows the size of the cache, prunes it, and checks it for damage.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,13 +14,13 @@ use crate::experiment::{Cache, CacheEntry, PruneLimits};
 /// `etcbench cache`.
 #[derive(Args)]
 #[command(after_help = "Examples:
-  etcbench cache                                            where it is, and how large by stage
-  etcbench cache prune --older-than 30d --dry-run           what would go
+  etcbench cache                                            its location, and its size by stage
+  etcbench cache prune --older-than 30d --dry-run           what would be removed
   etcbench cache prune --older-than 30d --max-size 10G
   etcbench cache verify
   etcbench cache verify --remove
 
-What is removed is computed again when a run needs it; no result changes. Files that etcbench did not write stay.")]
+Removed entries are recomputed when a run needs them; no result changes. Files that etcbench did not write stay.")]
 pub(super) struct CacheArguments {
     #[command(subcommand)]
     command: Option<CacheCommand>,
@@ -28,9 +28,10 @@ pub(super) struct CacheArguments {
 
 #[derive(Subcommand)]
 enum CacheCommand {
-    /// Remove entries that were not used for long, or the longest unused until the rest is small enough.
+    /// Remove entries that have not been used for a long time, or the least recently used until the rest is small
+    /// enough.
     Prune(PruneArguments),
-    /// Read every entry and name the damaged ones; exit code 1 when there are any.
+    /// Read every entry and list the damaged ones; exit code 1 if there are any.
     Verify(VerifyArguments),
 }
 
@@ -39,15 +40,15 @@ enum CacheCommand {
   etcbench cache prune --older-than 30d --dry-run
   etcbench cache prune --older-than 30d --max-size 10G
 
-Beside a run, what is being computed stays, and so does what was used within a day.")]
+While a run is active, what it is computing stays, and so does what was used within a day.")]
 struct PruneArguments {
-    /// Remove what no run used for so long: hours, days or weeks, such as 12h, 30d or 8w.
+    /// Remove entries that no run has used for this long: hours, days or weeks, such as 12h, 30d or 8w.
     #[arg(long, value_name = "TIME", value_parser = parse_time, required_unless_present = "max_size")]
     older_than: Option<Duration>,
-    /// Remove the longest unused until the rest takes no more than this, such as 500M or 10G.
+    /// Remove the least recently used entries until the rest is no larger than this, such as 500M or 10G.
     #[arg(long, value_name = "SIZE", value_parser = run::parse_size)]
     max_size: Option<u64>,
-    /// Say what would be removed, and remove nothing.
+    /// Show what would be removed, and remove nothing.
     #[arg(long)]
     dry_run: bool,
 }
@@ -59,7 +60,7 @@ struct VerifyArguments {
     remove: bool,
 }
 
-/// A number of hours, days or weeks.
+/// Parses a number of hours, days or weeks.
 fn parse_time(text: &str) -> Result<Duration, String> {
     const HOUR: u64 = 60 * 60;
     let problem = || format!("`{text}` is not a time such as 12h, 30d or 8w");
@@ -91,7 +92,7 @@ fn show(cache: &Cache, folder: &str) -> anyhow::Result<Verdict> {
         stages.entry(&entry.stage).or_default().push(entry);
     }
     if !stages.is_empty() {
-        say!("  {:<12}{:>10}{:>12}  longest unused", "stage", "entries", "size");
+        say!("  {:<12}{:>10}{:>12}  oldest use", "stage", "entries", "size");
     }
     for (stage, of) in stages {
         let bytes = of.iter().map(|entry| entry.bytes).sum();
@@ -100,7 +101,7 @@ fn show(cache: &Cache, folder: &str) -> anyhow::Result<Verdict> {
     }
     if contents.other_files > 0 {
         let (count, bytes) = (contents.other_files, size(contents.other_bytes));
-        say!("  {count} others, {bytes}, are unfinished or not etcbench's, and are left alone");
+        say!("  {count} other files, {bytes}, are unfinished or not written by etcbench, and stay");
     }
     Ok(Verdict::Done)
 }
@@ -115,7 +116,10 @@ fn prune(cache: &Cache, folder: &str, arguments: &PruneArguments) -> anyhow::Res
     let what = if arguments.dry_run { "would remove" } else { "removed" };
     say!("{folder}: {what} {}, {}; {} left", entries(pruned.removed.len()), size(bytes), size(pruned.left_bytes));
     if pruned.in_use > 0 {
-        say!("{} stay because a run is at work; run the same command again after it", entries(pruned.in_use as usize));
+        say!(
+            "{} stay because a run is active; repeat the command when it has finished",
+            entries(pruned.in_use as usize)
+        );
     }
     Ok(Verdict::Done)
 }
@@ -127,7 +131,7 @@ fn verify(cache: &Cache, folder: &str, arguments: &VerifyArguments) -> anyhow::R
     let is_damaged = |entry: &&CacheEntry| {
         let whole = cache.is_whole(entry);
         progress.advance(1);
-        // One that was pruned meanwhile is not damaged.
+        // An entry that was pruned in the meantime is not damaged.
         !whole && entry.exists()
     };
     let damaged: Vec<&CacheEntry> = contents.entries.par_iter().filter(is_damaged).collect();
@@ -138,7 +142,7 @@ fn verify(cache: &Cache, folder: &str, arguments: &VerifyArguments) -> anyhow::R
     }
     say!("{folder}: {}, {} damaged", entries(contents.entries.len()), damaged.len());
     if !damaged.is_empty() && !arguments.remove {
-        say!("a run computes damaged entries again; `etcbench cache verify --remove` removes them");
+        say!("runs recompute damaged entries; remove them with `etcbench cache verify --remove`");
     }
     Ok(if damaged.is_empty() { Verdict::Done } else { Verdict::CheckFailed })
 }
@@ -147,7 +151,7 @@ fn entries(count: usize) -> String {
     output::count(count, "entry")
 }
 
-/// Bytes in the units that `--max-size` takes.
+/// Formats a number of bytes in the units that `--max-size` accepts.
 fn size(bytes: u64) -> String {
     let mut value = bytes as f64;
     for unit in ["B", "KiB", "MiB", "GiB"] {

@@ -1,4 +1,4 @@
-//! `etcbench check`: the last run against its stored tolerances.
+//! `etcbench check`: compares the last run with its stored tolerances.
 
 use std::io::IsTerminal;
 use std::path::Path;
@@ -18,38 +18,38 @@ use crate::storage;
 #[command(after_help = "Examples:
   etcbench check table2
   etcbench check table2 --data synth --size ci
-  etcbench check table2-synth-ci            the same run by its name
-  etcbench check table2 --json              the verdicts for machines
-  etcbench check table2 --update            what the last run would change in the expectations, as a diff
+  etcbench check table2-synth-ci            the same run, by name
+  etcbench check table2 --json              the verdicts, for machines
+  etcbench check table2 --update            how the last run would change the expectations, as a diff
   etcbench check table2 --update --write    and store it
-  etcbench check table2 --update --times    hold times too, within three times those of the last run
+  etcbench check table2 --update --times    also expect times within three times those of the last run
 
-Older runs that were kept (NAME.1, ...) are not looked at.
-The expectations are results/tolerances/EXPERIMENT-DATASET-SIZE.toml; edit them as you like. --update keeps those that
-were met as they are. Exit code 1 when one is not met.")]
+Older runs that were kept (NAME.1, ...) are ignored.
+The expectations are results/tolerances/EXPERIMENT-DATASET-SIZE.toml; you can edit them. --update keeps those that
+were met. Exit code 1 if one is not met.")]
 pub(super) struct CheckArguments {
     #[command(flatten)]
     target: Target,
-    /// Propose the last run's values where expectations were not met or are not there, as a diff.
+    /// Propose the last run's values where expectations were not met or are missing, as a diff.
     #[arg(long, alias = OLD_NAME)]
     update: bool,
-    /// Store what --update proposes.
+    /// Store the changes that --update proposes.
     #[arg(long, requires = "update")]
     write: bool,
-    /// Propose expectations of times too; they hold on this machine.
+    /// Propose expectations of times too; they apply to this machine.
     #[arg(long, requires = "update")]
     times: bool,
     #[command(flatten)]
     json: JsonOption,
 }
 
-/// What `--update` was called before.
+/// The former name of `--update`.
 const OLD_NAME: &str = "bless";
 
-/// Prints what is out of tolerance; proposes new expectations when asked to.
+/// Prints what is out of tolerance; proposes new expectations if requested.
 pub(super) fn check(project: &Path, arguments: &CheckArguments) -> anyhow::Result<Verdict> {
     let as_json = arguments.json.is_asked();
-    anyhow::ensure!(!(as_json && arguments.update), "--json is not for --update, which proposes a diff");
+    anyhow::ensure!(!(as_json && arguments.update), "--json cannot be used with --update, which proposes a diff");
     let run = find_results(project, &arguments.target)?;
     let (records, facts, changes) = storage::read_folder(&run, || {
         let records = records(&run)?;
@@ -61,7 +61,7 @@ pub(super) fn check(project: &Path, arguments: &CheckArguments) -> anyhow::Resul
         for change in &changes {
             say!("{}: {change}", run.display());
         }
-        say!("The run is not as it was written; run the experiment again.");
+        say!("The run was modified after it was written; run the experiment again.");
         if as_json {
             output::json(&json!({"run": run.display().to_string(), "met": false, "changes": changes}));
         }
@@ -73,7 +73,7 @@ pub(super) fn check(project: &Path, arguments: &CheckArguments) -> anyhow::Resul
     let stored = path.is_file().then(|| ToleranceFile::read(&path)).transpose()?;
     if arguments.update {
         if std::env::args_os().any(|argument| argument == "--bless") {
-            tell!("--bless is called --update now, and will go");
+            tell!("--bless is deprecated; use --update");
         }
         let before = match stored {
             Some(_) => crate::declarative::read_text(&path)?,
@@ -85,21 +85,21 @@ pub(super) fn check(project: &Path, arguments: &CheckArguments) -> anyhow::Resul
             return Ok(Verdict::Done);
         }
         let proposed = proposed.to_toml()?;
-        // In colours, which only this program puts there.
+        // Contains colour codes, so it must not be escaped.
         let difference = difference(&path.display().to_string(), &before, &proposed);
         super::write_line(&mut std::io::stdout().lock(), difference.trim_end());
         if arguments.write {
             storage::write_whole(&path, proposed.as_bytes()).with_context(|| path.display().to_string())?;
-            tell!("{} is stored; say in the commit why it moved", path.display());
+            tell!("{} is stored; explain the change in the commit message", path.display());
         } else {
-            tell!("nothing is stored; --update --write stores it");
+            tell!("nothing is stored; add --write to store it");
         }
         return Ok(Verdict::Done);
     }
     let Some(stored) = stored else {
         anyhow::bail!(
-            "{}: there are no tolerances for {} on {dataset} at size {}; --update --write stores the last run as the \
-             expectation",
+            "{}: there are no tolerances for {} on {dataset} at size {}; use --update --write to store the last run as \
+             the expectation",
             path.display(),
             facts.experiment,
             facts.size
@@ -110,7 +110,7 @@ pub(super) fn check(project: &Path, arguments: &CheckArguments) -> anyhow::Resul
     let without = report::rows_without_expectation(&records, &stored)?;
     if let Some(first) = without.first() {
         tell!(
-            "{}: nothing is expected of {} of the run, the first of them {first}",
+            "{}: no expectations for {} of the run, such as {first}",
             path.display(),
             output::count(without.len(), "row")
         );
@@ -135,7 +135,7 @@ pub(super) fn check(project: &Path, arguments: &CheckArguments) -> anyhow::Resul
     Ok(Verdict::CheckFailed)
 }
 
-/// A unified diff with nine lines of context, which `patch` takes too; in colours on a terminal.
+/// Returns a unified diff with nine lines of context, which `patch` accepts; coloured on a terminal.
 fn difference(name: &str, before: &str, after: &str) -> String {
     const CONTEXT: usize = 9;
     let (before, after): (Vec<&str>, Vec<&str>) = (before.lines().collect(), after.lines().collect());
@@ -143,13 +143,13 @@ fn difference(name: &str, before: &str, after: &str) -> String {
     let changed = |line: &diff::Result<&&str>| !matches!(line, diff::Result::Both(..));
     let in_colours = std::io::stdout().is_terminal();
     let mut text = format!("--- {name}\n+++ {name}\n");
-    // The first line of either text that comes next, from 1.
+    // Number of the next line of each text, counted from 1.
     let (mut old, mut new) = (1, 1);
     let mut next = 0;
     while let Some(first) = lines[next..].iter().position(changed).map(|offset| next + offset) {
         let start = first.saturating_sub(CONTEXT).max(next);
         (old, new) = (old + start - next, new + start - next);
-        // A hunk ends where more lines stay as they are than both its context and the next one's.
+        // A hunk ends at a gap of unchanged lines longer than the context of this hunk and the next.
         let mut end = first + 1;
         while let Some(offset) = lines[end..].iter().take(2 * CONTEXT + 1).position(changed) {
             end += offset + 1;
@@ -158,7 +158,7 @@ fn difference(name: &str, before: &str, after: &str) -> String {
         let hunk = &lines[start..end];
         let olds = hunk.iter().filter(|line| !matches!(line, diff::Result::Right(_))).count();
         let news = hunk.iter().filter(|line| !matches!(line, diff::Result::Left(_))).count();
-        // Of a text without lines there, the line before is named.
+        // If a side has no lines, the hunk refers to the line before.
         let place = |line: usize, count: usize| if count == 0 { line - 1 } else { line };
         text += &format!("@@ -{},{olds} +{},{news} @@\n", place(old, olds), place(new, news));
         for line in hunk {
@@ -183,7 +183,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// What `patch` does with a unified diff.
+    /// Applies a unified diff like `patch`.
     fn patched(before: &str, diff: &str) -> String {
         let old: Vec<&str> = before.lines().collect();
         let (mut text, mut taken, mut left) = (String::new(), 0, (0, 0));

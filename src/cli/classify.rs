@@ -1,4 +1,4 @@
-//! `etcbench classify`: a trained model asked about the flows of any captures.
+//! `etcbench classify`: classifies the flows of any captures with a trained model.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -26,36 +26,36 @@ use crate::storage::{self, counted};
   etcbench classify MODEL capture.pcapng --probabilities | csvlook
   tcpdump -i eth0 -U -w - | etcbench classify MODEL -
 
-One line per flow, in the order of the captures and in that in which flows end, and a summary on standard error.
-What comes through standard input is taken for a capture that is still being written: a flow has a line as soon as the packets are
-there that the model reads (`event` is \"decision\"), and one when it ends (\"end\"); Ctrl-C ends the capture. With
-`--decide-after end` there is one line per flow, as of a file.
-Flows and features are made as in training: the model's file says how. A flow that training would have left out gets
-no class, and `note` says why. results/FORMAT.md says what every column means."))]
+Writes one line per flow, in the order of the captures and then in the order in which flows end, and a summary to
+standard error. Standard input is treated as a capture that is still being written: a flow gets a line as soon as the
+packets that the model reads have arrived (`event` is \"decision\"), and another when it ends (\"end\"); Ctrl-C ends
+the capture. With `--decide-after end` there is one line per flow,as for a file.
+Flows and features are built as in training, as recorded in the model's file. A flow that training would have left
+out has no class, and `note` shows why. results/FORMAT.md documents every column."))]
 pub(super) struct ClassifyArguments {
-    /// A model that `etcbench run --save-models` wrote.
+    /// A model saved by `etcbench run --save-models`.
     model: PathBuf,
-    /// Captures, pcap or pcapng, also compressed (gzip, bzip2, xz, zstd) or in a zip archive (archive.zip!capture.pcap); `-`
-    /// is standard input.
+    /// Captures, pcap or pcapng, optionally compressed (gzip, bzip2, xz, zstd) or in a zip archive
+    /// (archive.zip!capture.pcap); `-` is standard input.
     #[arg(required = true)]
     captures: Vec<PathBuf>,
-    /// The file to write, whole or not at all; standard output when it is `-` or not given.
+    /// The file to write, atomically; standard output by default or if it is `-`.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// How flows are written; by the output's name where not given, else CSV.
+    /// Output format; by default determined by the output's name, otherwise CSV.
     #[arg(long, value_name = "FORMAT", value_enum)]
     format: Option<Format>,
-    /// When a flow is decided; by default after `packets` where standard input is read, at its `end` otherwise.
+    /// When a flow is decided; by default after `packets` for standard input, and at its `end` otherwise.
     #[arg(long, value_name = "WHEN", value_enum)]
     decide_after: Option<DecideAfter>,
-    /// Write the probability of every class, not only of the likeliest.
+    /// Write the probability of every class, not only of the most likely one.
     #[arg(long)]
     probabilities: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum DecideAfter {
-    /// As soon as the packets are there that the model reads, or at the end of a flow that has fewer.
+    /// As soon as the packets that the model reads have arrived, or at the end of a flow with fewer packets.
     Packets,
     /// When the flow ends: by its timeouts, or with the capture.
     End,
@@ -65,9 +65,9 @@ enum DecideAfter {
 #[derive(Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Event {
-    /// The flow can be decided, and goes on.
+    /// The flow can be decided, but has not ended.
     Decision,
-    /// The flow is over.
+    /// The flow has ended.
     End,
 }
 
@@ -84,11 +84,11 @@ impl Event {
 enum Format {
     /// Comma-separated values with a header.
     Csv,
-    /// A JSON object a line.
+    /// One JSON object per line.
     Jsonl,
 }
 
-/// One line of output; `results/FORMAT.md` says what its fields mean.
+/// One line of output; `results/FORMAT.md` documents its fields.
 #[derive(Serialize)]
 struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -120,7 +120,7 @@ const COLUMNS: [&str; 11] = [
     "note",
 ];
 
-/// Writes a line per flow of every capture and tells a summary.
+/// Writes a line per flow of every capture and prints a summary.
 pub(super) fn classify(arguments: &ClassifyArguments) -> anyhow::Result<Verdict> {
     let model = TrainedModel::read(&arguments.model)?;
     let format = arguments.format.unwrap_or(match arguments.output.as_deref().and_then(Path::extension) {
@@ -134,7 +134,7 @@ pub(super) fn classify(arguments: &ClassifyArguments) -> anyhow::Result<Verdict>
         false => DecideAfter::End,
     });
     let early = decide_after == DecideAfter::Packets;
-    // Lines for standard output are written as they come, and not once all captures are read.
+    // Lines to standard output are written immediately rather than after all captures are read.
     let file = arguments.output.as_deref().filter(|path| !storage::is_standard_output(path));
     let progress = progress::for_standard_error();
     let mut summary = Summary::new(model.description());
@@ -175,7 +175,7 @@ pub(super) fn classify(arguments: &ClassifyArguments) -> anyhow::Result<Verdict>
     Ok(Verdict::Done)
 }
 
-/// The error of the output itself, so that a closed pipe is known as one.
+/// Extracts the I/O error of the output, so that a closed pipe is recognized.
 fn of_writing(error: csv::Error) -> std::io::Error {
     match error.into_kind() {
         csv::ErrorKind::Io(error) => error,
@@ -187,7 +187,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
-/// Flows are asked about as they are complete, some hundred at a time: memory holds the active ones.
+/// Classifies flows as they are completed, some hundred at a time, so memory only holds the active ones.
 fn classify_capture(
     path: &Path,
     model: &TrainedModel,
@@ -235,7 +235,7 @@ fn classify_capture(
     Ok(())
 }
 
-/// A flow of a capture, as models are asked about.
+/// Converts a flow of a capture to the form that models classify.
 pub(super) fn labelled(NumberedFlow { number, flow }: NumberedFlow, capture: &str) -> anyhow::Result<LabelledFlow> {
     let Flow { five_tuple, start, end, .. } = flow;
     let number = u32::try_from(number).map_err(|_| anyhow::anyhow!("{capture}: {TOO_MANY_FLOWS}"))?;
@@ -248,7 +248,7 @@ pub(super) struct Lines<'a> {
     rows: Rows<'a>,
     model: &'a TrainedModel,
     probabilities: bool,
-    /// Whether lines say why they are written.
+    /// Whether lines include their event.
     events: bool,
 }
 
@@ -280,7 +280,7 @@ impl<'a> Lines<'a> {
         Ok(Self { rows, model, probabilities, events })
     }
 
-    /// Whoever reads along sees every line that was written.
+    /// Flushes, so that whoever follows the output sees every line.
     pub(super) fn flush(&mut self) -> std::io::Result<()> {
         match &mut self.rows {
             Rows::Csv(writer) => writer.flush(),
@@ -360,16 +360,16 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// The class of the highest probability, the lowest class on ties, as in evaluation.
+/// Returns the class with the highest probability, the lowest class if tied, as in evaluation.
 fn likeliest(probabilities: &[f32]) -> usize {
     (1..probabilities.len())
         .fold(0, |best, class| if probabilities[class] > probabilities[best] { class } else { best })
 }
 
-/// Flows by class.
+/// Flows counted by class.
 pub(super) struct Summary {
     title: String,
-    /// Per class its name, flows, and the sum of the probabilities given to it.
+    /// For each class its name, number of flows, and the sum of the probabilities assigned to it.
     classes: Vec<(String, u64, f64)>,
     unusable: std::collections::BTreeMap<&'static str, u64>,
 }
@@ -377,7 +377,7 @@ pub(super) struct Summary {
 impl Summary {
     fn new(model: &ModelDescription) -> Self {
         let title = format!(
-            "Flows by class, as {} on {} of {} ({}, {}, seed {}) sees them",
+            "Flows by class, predicted by {} on {} of {} ({}, {}, seed {})",
             model.model.name(),
             model.input.name(),
             model.experiment,
@@ -420,13 +420,13 @@ impl Summary {
                 Cell::number(sum / *flows as f64, 3),
             ]);
         }
-        table.notes.push(format!("{} got a class.", counted(total, "flow")));
+        table.notes.push(format!("{} classified.", counted(total, "flow")));
         for (reason, flows) in &self.unusable {
-            table.notes.push(format!("{} got none: {reason}.", counted(*flows, "flow")));
+            table.notes.push(format!("{} not classified: {reason}.", counted(*flows, "flow")));
         }
         table.notes.push(
-            "The model knows its classes only: a flow of any other kind gets the likeliest of them, and a high probability \
-             does not say that it is one."
+            "The model only knows its classes: a flow of any other kind is assigned the most likely of them, and a \
+             high probability does not mean that it belongs there."
                 .to_owned(),
         );
         table

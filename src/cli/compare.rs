@@ -1,4 +1,4 @@
-//! `etcbench compare` and `etcbench rank`: runs beside one another.
+//! `etcbench compare` and `etcbench rank`: compare runs with one another.
 
 use std::path::{Path, PathBuf};
 
@@ -21,8 +21,8 @@ use crate::storage;
   etcbench compare table2-synth-ci.1 table2-synth-ci          an older run that was kept, and the last one
   etcbench compare table2-synth-ci table2-synth-demo --json   the same tables for machines
 
-A run is its folder, or the folder's name under results/ (`etcbench list runs` names them). Exit code 1 when a result
-differs in any bit or a run is not as it was written; times and memory do not count.")]
+A run is its folder, or the folder's name under results/ (see `etcbench list runs`). Exit code 1 if a result differs
+in any bit or a run was modified after it was written; times and memory do not count.")]
 pub(super) struct CompareArguments {
     /// A run.
     first: PathBuf,
@@ -43,15 +43,14 @@ pub(super) struct RankArguments {
     /// Runs of different experiments or datasets, two or more.
     #[arg(required = true, num_args = 2..)]
     runs: Vec<PathBuf>,
-    /// A metric of the whole test set or of a fit; of a loss, a time or a size smaller values are better, of others
-    /// larger ones.
+    /// A metric of the whole test set or of a fit; smaller is better for losses, times and sizes, larger for others.
     #[arg(long, default_value = Metric::MACRO_F1.key, value_name = "NAME")]
     metric: String,
     #[command(flatten)]
     json: JsonOption,
 }
 
-/// Prints what two runs have different.
+/// Prints the differences between two runs.
 pub(super) fn compare(project: &Path, arguments: &CompareArguments) -> anyhow::Result<Verdict> {
     let as_json = arguments.json.is_asked();
     let results = results_folder(project);
@@ -88,18 +87,18 @@ pub(super) fn compare(project: &Path, arguments: &CompareArguments) -> anyhow::R
         }
     }
     if !sound {
-        say!("A run is not as it was written; its numbers are not those that were computed.");
+        say!("A run was modified after it was written; its numbers are not those that were computed.");
         return Ok(Verdict::CheckFailed);
     }
     if compared.same_results {
-        say!("Every result is the same to the last bit.");
+        say!("All results are bit-identical.");
         return Ok(Verdict::Done);
     }
     say!("Results differ.");
     Ok(Verdict::CheckFailed)
 }
 
-/// A run's folder, when the run began, and how it was asked for.
+/// Describes a run by its folder, its start time, and its command line.
 fn described(run: &StoredRun) -> String {
     let invocation = &run.facts.invocation;
     let told: Vec<&str> = [&invocation.started, &invocation.command].into_iter().filter_map(Option::as_deref).collect();
@@ -109,7 +108,7 @@ fn described(run: &StoredRun) -> String {
     }
 }
 
-/// Says on standard error what of a run is not as it was written.
+/// Reports on standard error what was changed in a run after it was written.
 pub(super) fn warn_of_changes(folder: &Path) -> anyhow::Result<()> {
     for change in storage::read_folder(folder, || report::integrity(&StoredRun::read(folder)?))? {
         tell!("warning: {}: {change}", folder.display());
@@ -117,7 +116,7 @@ pub(super) fn warn_of_changes(folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints the models of several runs by their mean ranks.
+/// Prints the models of several runs by mean rank.
 pub(super) fn rank(project: &Path, arguments: &RankArguments) -> anyhow::Result<Verdict> {
     let mut records = Vec::new();
     for run in &arguments.runs {
@@ -140,7 +139,7 @@ pub(super) fn rank(project: &Path, arguments: &RankArguments) -> anyhow::Result<
     }
     let rankings = report::rankings(&records, &arguments.metric)?;
     if rankings.is_empty() {
-        anyhow::bail!("no variant has two models that are in two of the runs; ranks need at least that");
+        anyhow::bail!("no variant has two models in two of the runs, which is the minimum for ranks");
     }
     let tables: Vec<Table> = rankings.iter().map(report::ranking_table).collect();
     if arguments.json.is_asked() {

@@ -1,4 +1,5 @@
-//! `etcbench completions` and `etcbench man`: what shells and manuals know of the command line, made of its own declaration.
+//! `etcbench completions` and `etcbench man`: shell completions and manual pages, generated from the definition of the
+//! command line.
 
 use std::path::PathBuf;
 
@@ -51,7 +52,7 @@ pub(super) fn man(arguments: &ManArguments) -> anyhow::Result<Verdict> {
 fn write_page(command: &Command, name: &str, arguments: &ManArguments) -> anyhow::Result<()> {
     let path = arguments.output.join(format!("{name}.1"));
     let mut page = Vec::new();
-    // A page is named as its file is; clap keeps names as long as the program runs.
+    // The page's name must match its file's name; clap requires names to live as long as the program.
     let named = command.clone().name(name.to_owned().leak() as &'static str);
     clap_mangen::Man::new(named).render(&mut page).with_context(|| path.display().to_string())?;
     storage::write_whole(&path, &page).with_context(|| path.display().to_string())?;

@@ -1,4 +1,4 @@
-//! `etcbench data`: what datasets there are, whether their captures are here, and generated data.
+//! `etcbench data`: lists datasets and the state of their captures, and generates data.
 
 use std::path::{Path, PathBuf};
 
@@ -19,29 +19,30 @@ use crate::{experiment, storage};
   etcbench data verify iscxvpn2016 --manifest ours.json
   etcbench data compare ours.json theirs.json
   etcbench data labels ctu13 --list unmatched.csv
-  etcbench data init mine --folder captures                 a folder per class becomes a dataset
+  etcbench data init mine --folder captures                 make a dataset of one folder per class
   etcbench data leaks table2 --data synth --size demo
   etcbench data synth --flows-per-class 200 -o captures
   etcbench data synth --packets 10000000 -o large.pcap
   etcbench data synth --packets 10000000 -o - | etcbench features - -o flows.parquet")]
 pub(super) enum DataCommand {
-    /// Every dataset with a definition in data/, and whether its captures are here.
+    /// List every dataset with a definition in data/, and whether its captures are here.
     List,
-    /// Write the definition of a dataset whose captures lie in a folder per class.
+    /// Write the definition of a dataset whose captures are in one folder per class.
     Init(data_files::InitArguments),
-    /// Download what is openly published of a dataset; for the rest, say where to go and what to download.
+    /// Download the openly published files of a dataset; otherwise, show where to go and what to download.
     Fetch(data_files::FetchArguments),
-    /// Unpack an archive (zip, or tar with or without compression); nothing leaves the folder or is overwritten.
+    /// Unpack an archive (zip, or tar with or without compression); nothing is written outside the folder or
+    /// overwritten.
     Unpack(data_files::UnpackArguments),
-    /// Read the captures of a dataset: found, missing, unexpected, damaged, with sizes and SHA-256; exit code 1 when
-    /// something is missing, damaged or without label.
+    /// Read the captures of a dataset and list those found, missing, unexpected or damaged, with sizes and SHA-256;
+    /// exit code 1 if something is missing, damaged or unlabelled.
     Verify(data_verify::VerifyArguments),
-    /// Compare two manifests that `verify --manifest` wrote; exit code 1 when they differ.
+    /// Compare two manifests that `verify --manifest` wrote; exit code 1 if they differ.
     Compare(data_verify::CompareArguments),
-    /// Label the flows of a dataset: how many have which labels, and which have none.
+    /// Label the flows of a dataset, and show how many have which labels and which have none.
     Labels(data_verify::LabelsArguments),
-    /// What the splits and features of an experiment give away before any model is trained: test flows that
-    /// equal a training flow, classes that one field alone predicts, captures and hosts on both sides.
+    /// Show what the splits and features of an experiment give away before any model is trained: test flows that equal
+    /// a training flow, classes that one field alone predicts, captures and hosts on both sides.
     Leaks(super::leaks::LeaksArguments),
     /// Generate captures from a seed: a folder with every class of the tables, or one large capture.
     Synth(SynthArguments),
@@ -50,22 +51,22 @@ pub(super) enum DataCommand {
 /// `etcbench data synth`.
 #[derive(Args)]
 pub(super) struct SynthArguments {
-    /// The folder to write, or with --packets the file, `-` being standard output; data/synth when not given.
+    /// The folder to write, or with --packets the file, where `-` is standard output; data/synth by default.
     #[arg(short, long, value_name = "PATH")]
     output: Option<PathBuf>,
-    /// The same seed gives the same bytes.
+    /// Seed; the same seed generates the same bytes.
     #[arg(long, default_value_t = SynthOptions::default().seed)]
     seed: u64,
-    /// Conversations of each class.
+    /// Conversations per class.
     #[arg(long, default_value_t = SynthOptions::default().flows_per_class)]
     flows_per_class: usize,
-    /// Captures of each class.
+    /// Captures per class.
     #[arg(long, default_value_t = SynthOptions::default().captures_per_class)]
     captures_per_class: usize,
     /// Write one capture of this many packets instead.
     #[arg(long, requires = "output")]
     packets: Option<u64>,
-    /// With --packets: flows that are active at a time.
+    /// With --packets: number of flows active at the same time.
     #[arg(long, default_value_t = 10_000)]
     active_flows: usize,
 }
@@ -92,19 +93,19 @@ fn list(project: &Path) -> anyhow::Result<Verdict> {
     Ok(Verdict::Done)
 }
 
-/// A dataset of a project, as lists have it.
+/// A dataset of a project, as shown in lists.
 pub(super) struct ListedDataset {
     pub name: String,
-    /// Its title; none where its definition cannot be read.
+    /// Title; `None` if the definition cannot be read.
     pub title: Option<String>,
     /// Whether its captures are here, or why not.
     pub state: String,
-    /// How many files are here; none where they are not.
+    /// Number of files here; `None` if the dataset is not here.
     pub files: Option<usize>,
 }
 
 impl ListedDataset {
-    /// Its line in a list.
+    /// Returns its line in a list.
     pub(super) fn line(&self) -> String {
         match &self.title {
             Some(title) => format!("{}: {title} [{}]", self.name, self.state),
@@ -113,10 +114,10 @@ impl ListedDataset {
     }
 }
 
-/// The datasets of a project: name, title, and whether its captures are here.
+/// Returns the datasets of a project: name, title, and whether the captures are here.
 pub(super) fn listed(project: &Path) -> Vec<ListedDataset> {
     let one = |name: String| {
-        // A listing does not fail because of one definition, nor because of one folder.
+        // A single broken definition or folder must not make the listing fail.
         let definition = match DatasetDefinition::read(&dataset::definition_path(project, &name)) {
             Ok(definition) => definition,
             Err(error) => {
@@ -174,10 +175,12 @@ fn generate(project: &Path, arguments: &SynthArguments) -> anyhow::Result<Verdic
     }
     let folder = arguments.output.clone().unwrap_or_else(|| project.join("data/synth"));
     if storage::is_standard_output(&folder) {
-        anyhow::bail!("captures of every class make a folder; name one with -o, or add --packets for one capture");
+        anyhow::bail!(
+            "captures of every class are written to a folder; name one with -o, or add --packets for one capture"
+        );
     }
     if folder.symlink_metadata().is_ok() {
-        anyhow::bail!("{} is there already; remove it or choose another with -o", folder.display());
+        anyhow::bail!("{} already exists; remove it or choose another with -o", folder.display());
     }
     let options = SynthOptions {
         seed: arguments.seed,

@@ -1,4 +1,4 @@
-//! `etcbench data fetch`, `unpack` and `init`: how captures come into a dataset's folder.
+//! `etcbench data fetch`, `unpack` and `init`: bring captures into a dataset's folder.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -20,27 +20,27 @@ use crate::storage;
   etcbench data fetch ctu13 --part 1,9
   etcbench data fetch iscxvpn2016                           behind a form: where to go and what to download
 
-A download that broke off goes on where it was, with the same command. Its SHA-256 is compared with the definition's, or
-kept in downloads.json for the next time.")]
+Repeat the command to resume an interrupted download. Its SHA-256 is compared with the definition's, or stored in
+downloads.json for the next time.")]
 pub(super) struct FetchArguments {
     /// The dataset.
     name: String,
-    /// Parts of the dataset to download, such as 1,9; all when not given.
+    /// Parts of the dataset to download, such as 1,9; all by default.
     #[arg(long, value_name = "PARTS", value_delimiter = ',')]
     part: Vec<String>,
-    /// The folder to download into; data/NAME or $ETCBENCH_DATA/NAME when not given.
+    /// The folder to download into; data/NAME or $ETCBENCH_DATA/NAME by default.
     #[arg(long, value_name = "FOLDER")]
     into: Option<PathBuf>,
-    /// Say what would be downloaded, and download nothing.
+    /// Show what would be downloaded, and download nothing.
     #[arg(long)]
     dry_run: bool,
-    /// Download again what is there already.
+    /// Download files again that already exist.
     #[arg(long)]
     force: bool,
-    /// How often a download is taken up again without progress.
+    /// How often a download is retried without progress.
     #[arg(long, value_name = "N", default_value_t = FetchOptions::default().retries)]
     retries: u32,
-    /// Seconds without a byte after which a server has stalled.
+    /// Seconds without a byte after which a server counts as stalled.
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     stall: u64,
 }
@@ -51,16 +51,17 @@ pub(super) struct FetchArguments {
   etcbench data unpack Tor.tar.xz --into data/iscxtor2016
   etcbench data unpack Session.zip --into data/mine --force
 
-Nothing is put in place before the whole archive was read, and a run refuses a folder where that was stopped: the same
-command again ends it. What macOS and Windows leave in archives (__MACOSX, ._*, Thumbs.db) is left out. Refused are members that lead out of the folder, links and
-devices, and archives that become more than 200 times their size (beyond 1 GiB), 1 TiB or a million members.")]
+Nothing is put in place before the whole archive has been read, and a run refuses a folder where this was
+interrupted: repeat the command to complete it. Files that macOS and Windows leave in archives (__MACOSX, ._*,
+Thumbs.db) are skipped. Rejected: members that lead out of the folder, links and devices, and archives that expand to
+more than 200 times their size (beyond 1 GiB), 1 TiB or a million members.")]
 pub(super) struct UnpackArguments {
     /// The archive.
     archive: PathBuf,
     /// The folder to unpack into.
     #[arg(long, value_name = "FOLDER")]
     into: PathBuf,
-    /// Overwrite files that are there already.
+    /// Overwrite existing files.
     #[arg(long)]
     force: bool,
 }
@@ -68,17 +69,17 @@ pub(super) struct UnpackArguments {
 /// `etcbench data init`.
 #[derive(Args)]
 #[command(after_help = "Examples:
-  etcbench data init mine --folder captures                 captures/chat/*.pcap are of class chat, and so on
+  etcbench data init mine --folder captures                 captures/chat/*.pcap have class chat, and so on
   etcbench data init mine --folder captures --column application
 
-Then name the dataset in an experiment: [dataset] names = [\"mine\"], [selection] label = \"class\".")]
+Then use the dataset in an experiment: [dataset] names = [\"mine\"], [selection] label = \"class\".")]
 pub(super) struct InitArguments {
     /// The dataset's name; its definition becomes data/NAME.toml.
     name: String,
-    /// The folder that holds one folder of captures per class.
+    /// The folder that contains one folder of captures per class.
     #[arg(long, value_name = "FOLDER")]
     folder: PathBuf,
-    /// The name of the label column.
+    /// Name of the label column.
     #[arg(long, value_name = "COLUMN", default_value = "class")]
     column: String,
 }
@@ -97,7 +98,7 @@ pub(super) fn fetch(project: &Path, arguments: &FetchArguments) -> anyhow::Resul
             }
         }
         say!(
-            "The folder for it is {}; then `etcbench data verify {}` says what is there.",
+            "Put the files into {}; then check them with `etcbench data verify {}`.",
             folder.display(),
             definition.name
         );
@@ -119,7 +120,7 @@ pub(super) fn fetch(project: &Path, arguments: &FetchArguments) -> anyhow::Resul
     };
     let fetched = dataset::fetch(&definition, &folder, &options, progress::for_standard_error().as_ref())?;
     for file in fetched {
-        let state = if file.already { "there already" } else { "downloaded" };
+        let state = if file.already { "already there" } else { "downloaded" };
         let (path, size) = (folder.join(&file.path), storage::counted(file.size, "byte"));
         say!("{state} {}, {size}, sha256 {}", path.display(), file.sha256);
         if !file.unpacked.is_empty() {
@@ -142,7 +143,7 @@ pub(super) fn unpack(arguments: &UnpackArguments) -> anyhow::Result<Verdict> {
     say!("{}: {files}, {bytes}", arguments.into.display());
     if unpacked.system_files > 0 {
         say!(
-            "left out, made by macOS or Windows by themselves: {}",
+            "skipped, created automatically by macOS or Windows: {}",
             storage::counted(unpacked.system_files as u64, "file")
         );
     }
@@ -153,14 +154,14 @@ pub(super) fn unpack(arguments: &UnpackArguments) -> anyhow::Result<Verdict> {
 pub(super) fn init(project: &Path, arguments: &InitArguments) -> anyhow::Result<Verdict> {
     let InitArguments { name, folder, column } = arguments;
     if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_') {
-        anyhow::bail!("`{name}` is no name of a dataset: use letters, digits, `-` and `_` only");
+        anyhow::bail!("`{name}` is not a valid name for a dataset: use letters, digits, `-` and `_` only");
     }
     let path = dataset::definition_path(project, name);
     if path.symlink_metadata().is_ok() {
-        anyhow::bail!("{} is there already; remove it or choose another name", path.display());
+        anyhow::bail!("{} already exists; remove it or choose another name", path.display());
     }
     if !folder.is_dir() {
-        anyhow::bail!("{}: there is no such folder", folder.display());
+        anyhow::bail!("{}: no such folder", folder.display());
     }
     let whole = folder.canonicalize().with_context(|| folder.display().to_string())?;
     let link = Link::to(&whole, &project.join("data").join(name))?;
@@ -199,18 +200,21 @@ pub(super) fn init(project: &Path, arguments: &InitArguments) -> anyhow::Result<
         if opened.ignored.is_empty() {
             return Ok((opened, plan));
         }
-        // Captures by other names, such as those that tcpdump numbers, are meant too.
+        // Captures with other names, such as those that tcpdump numbers, are included too.
         patterns.extend(opened.ignored.into_iter().map(|(_, pattern)| pattern).collect::<BTreeSet<String>>());
         write(&patterns)
     });
-    // A definition that labels nothing is not left behind.
+    // Remove a definition that labels nothing.
     let (opened, plan) = match result {
         Ok((opened, plan)) if !plan.captures.is_empty() => (opened, plan),
         other => {
             std::fs::remove_file(&path).with_context(|| path.display().to_string())?;
             link.remove();
             other?;
-            anyhow::bail!("{}: no folder in it holds a .pcap or .pcapng; make one per class", folder.display());
+            anyhow::bail!(
+                "{}: no folder in it contains a .pcap or .pcapng file; create one folder per class",
+                folder.display()
+            );
         }
     };
     opened.warnings(name).iter().for_each(|warning| tell!("{warning}"));
@@ -223,10 +227,10 @@ pub(super) fn init(project: &Path, arguments: &InitArguments) -> anyhow::Result<
         say!("{class}: {}", count(*captures, "capture"));
     }
     if patterns.len() > 2 {
-        say!("captures by other names are used too: {}", patterns[2..].join(", "));
+        say!("captures with other names are used too: {}", patterns[2..].join(", "));
     }
     if !plan.unlabelled.is_empty() {
-        say!("in no folder and of no class: {}", count(plan.unlabelled.len(), "capture"));
+        say!("not in a folder, so without class: {}", count(plan.unlabelled.len(), "capture"));
     }
     say!("{}: dataset {name} with {}; label column `{column}`", path.display(), count(classes.len(), "class"));
     if let Link(Some(link)) = link {
@@ -235,8 +239,8 @@ pub(super) fn init(project: &Path, arguments: &InitArguments) -> anyhow::Result<
     Ok(Verdict::Done)
 }
 
-/// The link by which captures elsewhere are a dataset's: definitions name nothing outside of `data/`. None where they lie
-/// there already.
+/// The link that makes captures elsewhere part of a dataset, because definitions only refer to files in `data/`. `None`
+/// if the captures are already there.
 struct Link(Option<PathBuf>);
 
 impl Link {
@@ -245,14 +249,14 @@ impl Link {
             return Ok(Self(None));
         }
         if place.symlink_metadata().is_ok() {
-            anyhow::bail!("{} is there already; remove it or choose another name", place.display());
+            anyhow::bail!("{} already exists; remove it or choose another name", place.display());
         }
         let above = place.parent().unwrap_or(Path::new("."));
         storage::create_folder(above).with_context(|| above.display().to_string())?;
         #[cfg(unix)]
         std::os::unix::fs::symlink(folder, place).with_context(|| place.display().to_string())?;
         #[cfg(not(unix))]
-        anyhow::bail!("{}: put the captures there, or a link to them, and leave out --folder", place.display());
+        anyhow::bail!("{}: put the captures there, or a link to them, and remove --folder", place.display());
         Ok(Self(Some(place.to_owned())))
     }
 

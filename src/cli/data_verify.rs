@@ -1,4 +1,4 @@
-//! `etcbench data verify`, `compare` and `labels`: what a copy of a dataset holds, and what its flows are.
+//! `etcbench data verify`, `compare` and `labels`: the content of a dataset's copy, and the labels of its flows.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ use crate::storage;
 pub(super) struct VerifyArguments {
     /// The dataset.
     name: String,
-    /// Write the manifest: CSV where the name ends in .csv, else JSON; `-` is standard output.
+    /// Write the manifest: CSV if the name ends in .csv, otherwise JSON; `-` is standard output.
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
     /// Compare with a manifest of the same dataset.
@@ -45,7 +45,7 @@ pub(super) struct CompareArguments {
     json: JsonOption,
 }
 
-/// How many flows have which labels, and labels that are perhaps one.
+/// Prints how many flows have which labels, and labels that are perhaps the same.
 fn tell_counts<'a>(labels: impl Iterator<Item = &'a Labels> + Clone) {
     let mut counts: BTreeMap<Vec<String>, usize> = BTreeMap::new();
     for labels in labels.clone() {
@@ -62,11 +62,11 @@ fn tell_counts<'a>(labels: impl Iterator<Item = &'a Labels> + Clone) {
 #[derive(Args)]
 #[command(after_help = "Examples:
   etcbench data labels ctu13
-  etcbench data labels ctu13 --list unmatched.csv            the flows without label, and why")]
+  etcbench data labels ctu13 --list unmatched.csv            the unlabelled flows, and why")]
 pub(super) struct LabelsArguments {
     /// The dataset.
     name: String,
-    /// Write the flows that got no label, and why, as CSV; `-` is standard output.
+    /// Write the flows without labels, and why they have none, as CSV; `-` is standard output.
     #[arg(long, value_name = "FILE")]
     list: Option<PathBuf>,
 }
@@ -79,13 +79,13 @@ fn find(project: &Path, name: &str) -> anyhow::Result<Dataset> {
     Ok(Dataset { definition, folder })
 }
 
-/// Reads the definition of a dataset, or says which ones there are.
+/// Reads the definition of a dataset; the error lists the known ones.
 pub(super) fn read_definition(project: &Path, name: &str) -> anyhow::Result<DatasetDefinition> {
     let path = dataset::definition_path(project, name);
     if !storage::is_file_or_stock(&path) {
         let known = experiment::dataset_names(project);
         let near = crate::declarative::did_you_mean(name, known.iter().map(String::as_str));
-        anyhow::bail!("dataset `{name}`: there is no {}{near} (known: {})", path.display(), known.join(", "));
+        anyhow::bail!("dataset `{name}`: {} does not exist{near} (known: {})", path.display(), known.join(", "));
     }
     Ok(DatasetDefinition::read(&path)?)
 }
@@ -98,11 +98,11 @@ pub(super) fn verify(project: &Path, arguments: &VerifyArguments) -> anyhow::Res
     let on_standard_output = arguments.manifest.as_deref().is_some_and(storage::is_standard_output);
     anyhow::ensure!(
         !(as_json && on_standard_output),
-        "--json has the manifest in it; name a file for --manifest, or leave it"
+        "--json already includes the manifest; name a file for --manifest, or remove it"
     );
     let dataset = find(project, &arguments.name)?;
     let manifest = dataset::verify(&dataset, progress::for_standard_error().as_ref())?;
-    // A capture that is not used for its name alone is as good as missing.
+    // A capture that is ignored only because of its name counts as missing.
     let whole = tell(&manifest) && dataset.folder.ignored.is_empty();
     for text in dataset::labels_alike(manifest.entries.iter().map(|entry| &entry.labels)) {
         say!("{text}");
@@ -126,10 +126,10 @@ pub(super) fn verify(project: &Path, arguments: &VerifyArguments) -> anyhow::Res
     Ok(if whole && same { Verdict::Done } else { Verdict::CheckFailed })
 }
 
-/// Files that are not used for one reason are listed up to this many; the manifest has all of them.
+/// Unexpected files are listed up to this many per reason; the manifest contains all of them.
 const MOST_UNEXPECTED: usize = 20;
 
-/// Prints a manifest; false where something is missing, damaged or without label.
+/// Prints a manifest; returns false if something is missing, damaged or unlabelled.
 fn tell(manifest: &Manifest) -> bool {
     let mut others: BTreeMap<Option<&str>, usize> = BTreeMap::new();
     for entry in &manifest.entries {
@@ -145,7 +145,7 @@ fn tell(manifest: &Manifest) -> bool {
     }
     let more: usize = others.values().map(|many| many.saturating_sub(MOST_UNEXPECTED)).sum();
     if more > 0 {
-        say!("{}, which --manifest FILE lists", count(more, "more unexpected file"));
+        say!("{}; --manifest FILE lists them", count(more, "more unexpected file"));
     }
     for paths in manifest.same_bytes() {
         say!("the same bytes: {}", paths.join(", "));
@@ -154,7 +154,7 @@ fn tell(manifest: &Manifest) -> bool {
     let used = |entry: &&ManifestEntry| matches!(entry.state, EntryState::Used | EntryState::WithoutLabel);
     let damaged = manifest.entries.iter().filter(used).filter(|entry| entry.damage.is_some()).count();
     say!(
-        "{} used ({damaged} damaged), {} without label, {} missing, {} there twice, {} left out, {} of flow labels, \
+        "{} used ({damaged} damaged), {} without label, {} missing, {} duplicate, {} excluded, {} of flow labels, \
          {} damaged, {}",
         count(of(EntryState::Used), "capture"),
         of(EntryState::WithoutLabel),
@@ -219,7 +219,7 @@ fn tell_differences(first: &Manifest, second: &Manifest, first_name: &str, secon
         say!("{difference}");
     }
     match differences.len() {
-        0 => say!("{first_name} and {second_name} hold the same data"),
+        0 => say!("{first_name} and {second_name} contain the same data"),
         many => say!("{}; the first is {first_name}, the second {second_name}", count(many, "difference")),
     }
     differences
@@ -252,7 +252,7 @@ pub(super) fn labels(project: &Path, arguments: &LabelsArguments) -> anyhow::Res
     for capture in &loaded.captures {
         let mut text = format!("{}: {} with labels", capture.capture, count(capture.flows as usize, "flow"));
         let others =
-            [(capture.unused, "of no class"), (capture.unmatched, "unmatched"), (capture.ambiguous, "ambiguous")];
+            [(capture.unused, "without a class"), (capture.unmatched, "unmatched"), (capture.ambiguous, "ambiguous")];
         for (many, what) in others.into_iter().filter(|(many, _)| *many > 0) {
             text += &format!(", {many} {what}");
         }

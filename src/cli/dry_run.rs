@@ -1,5 +1,5 @@
-//! `--dry-run` of a run: the experiment as it is resolved, its flows, its fits and which of them the cache has, memory, and the
-//! time that earlier runs give reason to expect; with `--slurm` the jobs that would be submitted.
+//! `--dry-run` of a run: shows the resolved experiment, its flows, its fits and which of them are cached, the expected
+//! memory, and the time expected from earlier runs; with `--slurm`, the jobs that would be submitted.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use crate::experiment::{
 };
 use crate::report::{Cell, Column, StoredRun, Table};
 
-/// Says what runs of these experiments would compute.
+/// Shows what runs of these experiments would compute.
 pub(super) fn runs(
     project: &Path,
     experiments: &[Experiment],
@@ -52,7 +52,7 @@ pub(super) fn runs(
                 let verdict = if need.expected > need.available { "; the run would be refused" } else { "" };
                 say!("Memory: {} MiB of {} MiB available, {}{verdict}", need.expected, need.available, need.what);
             }
-            None => say!("Memory: not known, since this system does not tell what there is"),
+            None => say!("Memory: unknown, because this system does not report it"),
         }
         say!("Time: {}\n", time.told());
     }
@@ -78,7 +78,7 @@ fn flows_table(experiment: &Experiment, outline: &Outline) -> Table {
     }
 }
 
-/// A row per model, input and variant.
+/// Returns a table with a row per model, input and variant.
 fn fits_table(outline: &Outline, rates: &Rates) -> Table {
     let mut rows: Vec<(&OutlinedFit, Vec<&OutlinedFit>)> = Vec::new();
     let of = |key: &RunKey| [&key.variant, &key.model, &key.input, &key.implementation].map(String::clone);
@@ -112,15 +112,15 @@ fn fits_table(outline: &Outline, rates: &Rates) -> Table {
     table
 }
 
-/// How long fits took in the runs that are stored, as seconds per flow of their variants, by model, input and implementation.
+/// How long fits took in the stored runs, in seconds per flow of their variants, by model, input and implementation.
 struct Rates(Vec<([String; 3], f64)>);
 
-/// What fits are expected to take.
+/// The expected time of fits.
 struct ExpectedTime {
     seconds: f64,
-    /// Models that no stored run has.
+    /// Models without a stored run.
     unknown: Vec<String>,
-    /// Whether settings are tried, of which no time is known.
+    /// Whether settings are tuned, for which no time is known.
     tuned: bool,
 }
 
@@ -151,7 +151,7 @@ impl Rates {
         Self(rates)
     }
 
-    /// The median of a model's rates; none where no stored run has it.
+    /// Returns the median of a model's rates; `None` if no stored run has it.
     fn rate(&self, fit: &OutlinedFit) -> Option<f64> {
         let key = [&fit.key.model, &fit.key.input, &fit.key.implementation];
         let of = self.0.iter().filter(|(known, _)| known.iter().eq(key)).map(|(_, rate)| *rate);
@@ -160,7 +160,7 @@ impl Rates {
         rates.get(rates.len() / 2).copied()
     }
 
-    /// What the fits that are not in the cache are expected to take.
+    /// Returns the expected time of the fits that are not in the cache.
     fn expected(&self, fits: &[OutlinedFit]) -> ExpectedTime {
         let mut time = ExpectedTime { seconds: 0.0, unknown: Vec::new(), tuned: false };
         for fit in fits.iter().filter(|fit| !fit.cached) {
@@ -181,14 +181,14 @@ impl Rates {
 
 impl ExpectedTime {
     fn told(&self) -> String {
-        let rest = if self.tuned { "; trials of tuned models come on top" } else { "" };
+        let rest = if self.tuned { "; plus the trials of tuned models" } else { "" };
         match (self.unknown.as_slice(), self.seconds) {
             ([], seconds) => {
                 format!("about {} of fits, by how long they took per flow in the stored runs{rest}", duration(seconds))
             }
-            (unknown, 0.0) => format!("not known: no stored run has {}{rest}", unknown.join(", ")),
+            (unknown, 0.0) => format!("unknown: no stored run has {}{rest}", unknown.join(", ")),
             (unknown, seconds) => format!(
-                "about {} of fits, and what {} take, of which no stored run tells{rest}",
+                "about {} of fits, plus {}, which no stored run has{rest}",
                 duration(seconds),
                 unknown.join(", ")
             ),
@@ -196,7 +196,7 @@ impl ExpectedTime {
     }
 }
 
-/// Says what would be submitted to Slurm.
+/// Shows what would be submitted to Slurm.
 pub(super) fn slurm(
     project: &Path,
     planned: &PlannedRun,
@@ -226,7 +226,7 @@ pub(super) fn slurm(
         say!("\nJob {}: sbatch {}\n{script}", number + 1, arguments.join(" "));
     }
     if !jobs.is_empty() {
-        say!("Nothing is submitted. A job that waits for others names them by their numbers here.");
+        say!("Nothing is submitted. Dependencies refer to the job numbers shown here.");
     }
     Ok(Verdict::Done)
 }

@@ -1,11 +1,13 @@
-//! `etcbench explain`: what a key of an experiment means, out of `experiments/README.md`, which is a part of the program.
+//! `etcbench explain`: explains the keys of experiments, using `experiments/README.md`, which is embedded in the
+//! program.
 
 use clap::Args;
 
 use super::{Verdict, with_models};
 use crate::declarative;
 
-/// The reference of all keys: a section for each table of an experiment, with a Markdown table of its keys or paragraphs.
+/// The reference of all keys: a section for each table of an experiment, with a Markdown table of its keys or with
+/// paragraphs.
 const REFERENCE: &str = include_str!("../../experiments/README.md");
 
 /// `etcbench explain`.
@@ -16,11 +18,11 @@ const REFERENCE: &str = include_str!("../../experiments/README.md");
   etcbench explain split.method
   etcbench explain                        all keys"))]
 pub(super) struct ExplainArguments {
-    /// A key of an experiment, or a table of keys; all keys when not given.
+    /// A key of an experiment, or a table of keys; all keys by default.
     key: Option<String>,
 }
 
-/// Prints what a key means.
+/// Prints the explanation of a key.
 pub(super) fn explain(arguments: &ExplainArguments) -> anyhow::Result<Verdict> {
     let reference = Reference::read(REFERENCE);
     let Some(key) = &arguments.key else {
@@ -31,7 +33,7 @@ pub(super) fn explain(arguments: &ExplainArguments) -> anyhow::Result<Verdict> {
     if found.is_empty() {
         let known = reference.entries.iter().map(|entry| entry.key.as_str());
         anyhow::bail!(
-            "{key}: there is no such key{} (`etcbench explain` names all)",
+            "{key}: no such key{} (`etcbench explain` lists all keys)",
             declarative::did_you_mean(key, known)
         );
     }
@@ -39,7 +41,7 @@ pub(super) fn explain(arguments: &ExplainArguments) -> anyhow::Result<Verdict> {
     Ok(Verdict::Done)
 }
 
-/// What a row of a table says of a key.
+/// The documentation of a key, from a row of a table.
 #[derive(Debug, PartialEq)]
 struct Entry {
     key: String,
@@ -56,7 +58,7 @@ impl Entry {
 
 struct Reference {
     entries: Vec<Entry>,
-    /// The table of an experiment that a section is about, and its paragraphs.
+    /// For each section, the table of an experiment that it documents, and its paragraphs.
     sections: Vec<(String, Vec<String>)>,
 }
 
@@ -84,7 +86,7 @@ impl Reference {
         reference
     }
 
-    /// Takes a row in: the head of a table of keys, or one of its rows.
+    /// Adds a row: the header of a table of keys, or one of its rows.
     fn add_row(&mut self, row: &str, table: &mut Option<(String, bool)>) {
         let cells: Vec<&str> = row.trim_end_matches('|').split(" | ").map(str::trim).collect();
         let section = self.sections.last().map_or("", |section| section.0.as_str());
@@ -106,20 +108,20 @@ impl Reference {
         for (number, name) in code(cells[0]).enumerate() {
             let name = name.trim_start_matches('[').replace("] ", ".").replace(']', "");
             let key = if prefix.is_empty() { name } else { format!("{prefix}.{name}") };
-            // Several keys have a default each, or one for all.
+            // Several keys in a row have one default each, or share one.
             let own = if defaults.len() == keys { defaults.get(number) } else { default };
             self.entries.push(Entry { key, default: own.map(|&text| text.to_owned()), meaning: meaning.to_owned() });
         }
     }
 
-    /// All that is said of a key or of a table of keys.
+    /// Returns everything documented about a key or a table of keys.
     fn find(&self, asked: &str) -> Vec<String> {
         let is_it = |entry: &&Entry| entry.key == asked || entry.key == in_general(asked);
         let below = format!("{asked}.");
         let exact: Vec<&Entry> = self.entries.iter().filter(is_it).collect();
         let entries = self.entries.iter().filter(|entry| entry.key.starts_with(&below));
         let found: Vec<String> = exact.into_iter().chain(entries).map(Entry::in_one_line).collect();
-        // A section of its own, or tables whose keys are told in paragraphs.
+        // A section about the key itself, or tables whose keys are documented in paragraphs.
         let (about, name) = asked.split_once('.').unwrap_or((asked, ""));
         let named = format!("`{name}`");
         let own = in_general(asked);
@@ -136,7 +138,7 @@ impl Reference {
     }
 }
 
-/// A model's `input` as the reference writes what holds for every model: `model.NAME.input`.
+/// Converts a model's key to the form that the reference uses for keys of every model: `model.NAME.input`.
 fn in_general(key: &str) -> String {
     match key.strip_prefix("model.").and_then(|rest| rest.split_once('.')) {
         Some((_, rest)) => format!("model.NAME.{rest}"),
@@ -144,7 +146,7 @@ fn in_general(key: &str) -> String {
     }
 }
 
-/// The parts of a list with commas, but those in brackets.
+/// Splits a list at its commas, except those in brackets.
 fn separate(text: &str) -> Vec<&str> {
     let mut depth = 0;
     let is_end = |letter: char| {
@@ -154,7 +156,7 @@ fn separate(text: &str) -> Vec<&str> {
     text.split(is_end).map(str::trim).collect()
 }
 
-/// What stands between backticks.
+/// Returns the texts between backticks.
 fn code(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
@@ -169,12 +171,12 @@ mod tests {
         for (name, value) in table {
             let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
             match value {
-                // Keys of a sweep below a name for each alternative.
+                // Keys of a sweep, below a name for each alternative.
                 toml::Value::Table(axes) if key == "alternatives" => {
                     let named = axes.values().flat_map(|axis| axis.as_table().unwrap().values());
                     named.for_each(|alternative| self::keys(alternative.as_table().unwrap(), "", keys));
                 }
-                // Tables with names of the user's own below them.
+                // Tables that contain names chosen by the user.
                 toml::Value::Table(below)
                     if !["selection.classes", "selection.filter", "tune.space"].contains(&key.as_str()) =>
                 {
@@ -198,7 +200,7 @@ mod tests {
                     keys(value.as_table().unwrap(), "", &mut all);
                 }
             }
-            // The keys of a sweep are those that take its values.
+            // The keys of a sweep are those that it varies.
             if let Some(toml::Value::Table(sweep)) = table.remove("sweep") {
                 keys(&sweep, "", &mut all);
             }

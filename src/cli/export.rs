@@ -1,4 +1,5 @@
-//! `etcbench export` and `etcbench import`: what models get, as arrays for notebooks, and predictions made of these.
+//! `etcbench export` and `etcbench import`: writes the inputs of models as arrays for notebooks, and scores predictions
+//! made from them.
 
 use std::path::{Path, PathBuf};
 
@@ -18,12 +19,13 @@ use crate::storage::WholeFolder;
   etcbench export table2 -o arrays
   etcbench export table2 --variants without_shortcuts --seeds 1 -o arrays
 
-Per variant: bytes.npy, statistics.npy, sequences.npy and flowpics.npy (where a model reads them), labels.npy, flow ids, names, and the
-rows of every split. The labels of test rows are inside: README.txt in the folder says how to stay honest.")]
+Per variant: bytes.npy, statistics.npy, sequences.npy and flowpics.npy (if a model reads them), labels.npy, flow ids,
+names, and the rows of every split. The labels of test rows are included: README.txt in the folder explains how to
+stay honest.")]
 pub(super) struct ExportArguments {
     #[command(flatten)]
     divided: Divided,
-    /// The folder to write; it must not be there yet.
+    /// The folder to write; it must not exist.
     #[arg(short, long, value_name = "FOLDER")]
     output: PathBuf,
 }
@@ -32,7 +34,7 @@ pub(super) struct ExportArguments {
 pub(super) fn export(project: &Path, arguments: &ExportArguments) -> anyhow::Result<Verdict> {
     let folder = &arguments.output;
     if std::fs::symlink_metadata(folder).is_ok() {
-        anyhow::bail!("{}: is there already; name a folder that is not", folder.display());
+        anyhow::bail!("{}: already exists; choose a new folder", folder.display());
     }
     let (experiment, variants) = arguments.divided.divide(project)?;
     let staging = WholeFolder::new(folder).with_context(|| format!("{}: cannot write here", folder.display()))?;
@@ -52,41 +54,41 @@ pub(super) fn export(project: &Path, arguments: &ExportArguments) -> anyhow::Res
   etcbench import predictions.csv --experiment table2 --model my_transformer
   etcbench import predictions.csv --experiment table2 --variants without_shortcuts --seeds 1 --model notebook
 
-The file has a line per test flow: `flow_id`, then `class` or a column `probability_CLASS` for every class, and `variant`,
-`seed` and `fold` where there are several. Every test flow of a split must be there once. The results go to
-results/EXPERIMENT-DATASET-SIZE-imported-MODEL; tables say that they were imported.")]
+The file has one line per test flow: `flow_id`, then `class` or a column `probability_CLASS` for every class, and
+`variant`, `seed` and `fold` if there are several. Every test flow of a split must occur exactly once. The results go
+to results/EXPERIMENT-DATASET-SIZE-imported-MODEL; tables mark them as imported.")]
 pub(super) struct ImportArguments {
     /// The predictions, as CSV.
     predictions: PathBuf,
     #[command(flatten)]
     divided: DividedAs,
-    /// The name that tables have for what predicted.
+    /// The name in tables for the model that predicted.
     #[arg(long, value_name = "NAME")]
     model: String,
-    /// Replace an import that is there also where its results differ.
+    /// Replace an existing import even if its results differ.
     #[arg(long)]
     overwrite: bool,
 }
 
-/// As [`Divided`], the experiment being an option.
+/// Same as [`Divided`], but with the experiment as an option.
 #[derive(Args)]
 struct DividedAs {
-    /// The experiment: its name, such as table2, or its file.
+    /// The experiment, such as table2, or its file.
     #[arg(long, value_name = "NAME")]
     experiment: PathBuf,
-    /// The dataset, where not the file's own. Repeat for several.
+    /// The dataset, if not the file's own. Repeat for several.
     #[arg(long, value_name = "NAME")]
     data: Vec<String>,
-    /// The size, where not the file's own.
+    /// The size, if not the file's own.
     #[arg(long, value_name = "NAME")]
     size: Option<String>,
     /// Override any key of the experiment, as in the run. Repeat for several.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     assignments: Vec<String>,
-    /// How many seeds (0, 1, ...), or a list such as 3,5,8.
+    /// Number of seeds (0, 1, ...), or a list such as 3,5,8.
     #[arg(long, value_name = "N|LIST", value_parser = super::run::parse_seeds)]
     seeds: Option<super::run::Seeds>,
-    /// Only these of the experiment's variants, such as as_published.
+    /// Only these variants of the experiment, such as as_published.
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     variants: Vec<String>,
 }

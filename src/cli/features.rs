@@ -26,7 +26,7 @@ use crate::storage::counted;
 #[derive(Args)]
 #[command(after_help = "Examples:
   etcbench features capture.pcap -o flows.parquet
-  etcbench features captures/*.pcap                      # only what they hold
+  etcbench features captures/*.pcap                      # only count their flows
   etcbench features *.pcapng --idle-timeout 15 --packets 16 -o flows.parquet
   etcbench features 'VPN-PCAPS-01.zip!vpn_aim_chat1a.pcap' -o flows.parquet
   etcbench features gre.pcap.gz --tunnels inner -o flows.parquet
@@ -40,82 +40,82 @@ use crate::storage::counted;
 
   python: pandas.read_parquet(\"flows.parquet\")  or  polars.read_parquet(\"flows.parquet\")
 
-A row is a flow, in the order of the captures and in that in which flows end; sort by `capture` and `number` for the order
-of their first packets. results/FORMAT.md says what every column means.")]
+A row is a flow, in the order of the captures and then in the order in which flows end; sort by `capture` and
+`number` for the order of their first packets. results/FORMAT.md documents every column.")]
 pub(super) struct FeaturesArguments {
-    /// Captures, pcap or pcapng, also compressed (gzip, bzip2, xz, zstd) or in a zip archive (archive.zip!capture.pcap); `-`
-    /// is standard input.
+    /// Captures, pcap or pcapng, optionally compressed (gzip, bzip2, xz, zstd) or in a zip archive
+    /// (archive.zip!capture.pcap); `-` is standard input.
     #[arg(required_unless_present = "experiment")]
     captures: Vec<PathBuf>,
-    /// The file to write; `-` is standard output. Without it, the captures are read and their flows counted.
+    /// The file to write; `-` is standard output. If omitted, the captures are read and their flows counted.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// How flows are written; by the output's name where not given: CSV where it ends in .csv, Arrow where in .arrow or
-    /// .feather, NumPy's arrays where in .npz, else Parquet.
+    /// Output format; by default determined by the output's name: CSV for .csv, Arrow for .arrow or .feather, NumPy
+    /// arrays for .npz, otherwise Parquet.
     #[arg(long, value_name = "FORMAT", value_enum, requires = "output")]
     format: Option<Format>,
-    /// The names of columns: ours, or those of a flow meter for what it and we define alike (cicflowmeter, nfstream,
-    /// argus); results/FORMAT.md says which these are and where the tool's own values differ.
+    /// Column names: `own`, or those of a flow meter for the features that it defines in the same way (cicflowmeter,
+    /// nfstream, argus); results/FORMAT.md lists these and where the tool's own values differ.
     #[arg(long, value_name = "TOOL", default_value = "own", value_parser = columns, requires = "output")]
     columns: Columns,
-    /// Name captures by their paths within this folder, as datasets, splits and predictions do.
+    /// Name captures by their paths relative to this folder, as datasets, splits and predictions do.
     #[arg(long, value_name = "FOLDER", conflicts_with = "experiment")]
     relative_to: Option<PathBuf>,
-    /// The flows that an experiment uses (its name, such as table2, or its file) in place of captures, with their labels,
-    /// class and part.
+    /// Write the flows that an experiment uses (given by name, such as table2, or file) instead of captures, with their
+    /// labels, class and part.
     #[arg(long, value_name = "NAME", conflicts_with_all = ["captures", "direction", "idle_timeout", "active_timeout",
         "activity_timeout", "tunnels"], requires = "output")]
     experiment: Option<String>,
-    /// The experiment's dataset, where not the file's own. Repeat for several.
+    /// The experiment's dataset, if not the file's own. Repeat for several.
     #[arg(long, value_name = "NAME", requires = "experiment")]
     data: Vec<String>,
-    /// The experiment's size, where not the file's own.
+    /// The experiment's size, if not the file's own.
     #[arg(long, value_name = "NAME", requires = "experiment")]
     size: Option<String>,
     /// Override any key of the experiment. Repeat for several.
     #[arg(long = "set", value_name = "KEY=VALUE", requires = "experiment")]
     assignments: Vec<String>,
-    /// How many of the experiment's seeds (0, 1, ...), or a list such as 3,5,8; each has a column of parts.
+    /// Number of the experiment's seeds (0, 1, ...), or a list such as 3,5,8; each has a column of parts.
     #[arg(long, value_name = "N|LIST", value_parser = parse_seeds, requires = "experiment")]
     seeds: Option<Seeds>,
-    /// Which of the experiment's variants, such as as_published.
+    /// The variant of the experiment, such as as_published.
     #[arg(long = "variants", value_name = "NAME", requires = "experiment")]
     variant: Option<String>,
-    /// Whether the two directions of a five-tuple make one flow (`bidirectional`) or two (`unidirectional`).
+    /// Whether the two directions of a five-tuple form one flow (`bidirectional`) or two (`unidirectional`).
     #[arg(long, value_name = "WHICH", default_value = "bidirectional", value_parser = direction)]
     direction: Pairing,
-    /// A packet later than this after the flow's last packet begins a new flow, in seconds.
+    /// Start a new flow if a packet follows the flow's last packet after more than this many seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = FlowOptions::default().idle_timeout)]
     idle_timeout: f64,
-    /// A packet later than this after the flow's first packet begins a new flow, in seconds.
+    /// Start a new flow if a packet follows the flow's first packet after more than this many seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = FlowOptions::default().active_timeout)]
     active_timeout: f64,
-    /// A gap longer than this splits a flow's time into active and idle periods, in seconds.
+    /// Split a flow's time into active and idle periods at gaps longer than this many seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = FlowOptions::default().activity_timeout)]
     activity_timeout: f64,
-    /// Which packet of a tunnel (GRE, IP in IP, VXLAN, GTP-U, Teredo) makes the flow: `outer`, the one that carries,
-    /// or `inner`, the one that is carried.
+    /// Which packet of a tunnel (GRE, IP in IP, VXLAN, GTP-U, Teredo) defines the flow: the `outer` packet, or the
+    /// `inner` one that it carries.
     #[arg(long, value_name = "WHICH", default_value = "outer", value_parser = tunnels)]
     tunnels: Tunnels,
-    /// How many first packets of a flow are kept with their bytes; 6 by default.
+    /// Number of first packets of a flow that are kept with their bytes; 6 by default.
     #[arg(long, value_name = "N")]
     packets: Option<usize>,
-    /// How many first bytes of each kept packet are kept, from the IP header on; 248 by default, and as many as an image
-    /// needs with `--format png`.
+    /// Number of first bytes kept of each packet, from the IP header on; 248 by default, and as many as an image needs
+    /// with `--format png`.
     #[arg(long, value_name = "M")]
     bytes: Option<usize>,
-    /// How many bytes of a packet's payload have columns with `--format nprint`; none by default.
+    /// Number of payload bytes per packet that have columns with `--format nprint`; none by default.
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     payload_bytes: usize,
-    /// Leave out the statistics of a flow, which are most of the table: addresses, times and packets remain.
+    /// Leave out the flow statistics, which are most of the table: addresses, times and packets remain.
     #[arg(long)]
     no_statistics: bool,
     /// Fields to mask in the packets' bytes, separated by commas: ip_addresses, ports, ip_identification, ttl,
     /// checksums, tcp_sequence_numbers, tcp_timestamps, tls_server_name, tls_random, tls_session_id. Other columns,
-    /// such as the addresses, stay.
+    /// such as the addresses, are not masked.
     #[arg(long, value_name = "FIELDS", value_delimiter = ',', value_parser = mask)]
     masks: Vec<Mask>,
-    /// What takes the place of masked fields: `zero`, or `randomise`, random values that are consistent within a flow.
+    /// How masked fields are replaced: by `zero`, or `randomise`, random values that are consistent within a flow.
     #[arg(long, value_name = "METHOD", default_value = "zero", value_parser = mask_method)]
     mask_method: MaskMethod,
     /// Seed of `--mask-method randomise`.
@@ -135,7 +135,7 @@ enum Format {
     Npz,
     /// nPrint's CSV: a row per packet, a column per bit of its headers.
     Nprint,
-    /// A folder of images as YaTC has them, one of 40 x 40 per flow.
+    /// A folder of images in YaTC's layout, one of 40 x 40 per flow.
     Png,
 }
 
@@ -155,20 +155,21 @@ impl Format {
     }
 }
 
-/// The most bytes of a payload that have columns, eight each.
+/// Maximum number of payload bytes that have columns, eight columns each.
 const MOST_PAYLOAD: usize = 65_535;
 
-/// What the store calls captures that belong to no dataset.
+/// Name in the store for captures that belong to no dataset.
 const DATASET: &str = "captures";
-/// Captures up to this many bytes in all are read side by side and held until it is their turn to be written.
+/// Captures up to this many bytes in total are read in parallel and kept in memory until it is their turn to be
+/// written.
 const SIDE_BY_SIDE: u64 = 64 << 20;
-/// Flows that wait for the writer.
+/// Maximum number of flows that wait for the writer.
 const WAITING_FLOWS: usize = 4096;
 
 fn one_of<T: Copy>(name: &str, choices: &[(&str, T)]) -> Result<T, String> {
     let names = || choices.iter().map(|(name, _)| *name);
     choices.iter().find(|(other, _)| *other == name).map(|(_, choice)| *choice).ok_or_else(|| {
-        format!("it is one of {}{}", names().collect::<Vec<_>>().join(", "), did_you_mean(name, names()))
+        format!("it must be one of {}{}", names().collect::<Vec<_>>().join(", "), did_you_mean(name, names()))
     })
 }
 
@@ -193,7 +194,7 @@ fn mask_method(name: &str) -> Result<MaskMethod, String> {
     one_of(name, &[("zero", MaskMethod::Zero), ("randomise", MaskMethod::Randomise)])
 }
 
-/// What is done with every capture.
+/// How to process every capture.
 struct Job<'a> {
     arguments: &'a FeaturesArguments,
     captures: Vec<PathBuf>,
@@ -201,7 +202,7 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Gives the flows of a capture as they are complete.
+    /// Passes on the flows of a capture as they are completed.
     fn read(
         &self,
         path: &Path,
@@ -234,23 +235,24 @@ impl Job<'_> {
     }
 }
 
-/// What the writer is sent: a flow, or that there will be no more because reading failed.
+/// A message to the writer: a flow, or that there will be no more because reading failed.
 type Sent = Result<LabelledFlow, Stopped>;
 struct Stopped;
 
-/// A capture's path within a folder, with `/` as separator; a member of an archive goes on with `!` and its name.
+/// Returns a capture's path relative to a folder, with `/` as separator; for a member of an archive, `!` and its name
+/// follow.
 fn within(path: &Path, folder: &Path) -> anyhow::Result<String> {
     let source = CaptureSource::from(path);
     let (file, root) = (source.file.canonicalize()?, folder.canonicalize()?);
     let Ok(rest) = file.strip_prefix(&root) else {
-        anyhow::bail!("{}: is not in {}, which --relative-to names", path.display(), folder.display());
+        anyhow::bail!("{}: not in {}, the folder given by --relative-to", path.display(), folder.display());
     };
     let parts: Vec<String> = rest.iter().map(|part| part.to_string_lossy().into_owned()).collect();
     let member = source.member.map_or(String::new(), |member| format!("!{member}"));
     Ok(format!("{}{member}", parts.join("/")))
 }
 
-/// What is asked for, as it is written.
+/// What to write, and how.
 struct Written<'a> {
     output: Option<&'a Path>,
     format: Format,
@@ -258,38 +260,38 @@ struct Written<'a> {
     payload: usize,
 }
 
-/// Refuses what does not go together, before anything is read.
+/// Rejects options that do not fit together, before anything is read.
 fn written(arguments: &FeaturesArguments) -> anyhow::Result<Written<'_>> {
     let output = arguments.output.as_deref();
     let format = arguments.format.unwrap_or_else(|| output.map_or(Format::Parquet, Format::of_name));
     let columns = arguments.columns;
     if let (Columns::Of(tool), Format::Nprint | Format::Png) = (columns, format) {
-        anyhow::bail!("--columns {} is for tables of flows; it goes with csv, parquet, arrow and npz", tool.name());
+        anyhow::bail!("--columns {} is for tables of flows; use it with csv, parquet, arrow or npz", tool.name());
     }
     if let (Columns::Of(tool), true) = (columns, arguments.no_statistics) {
-        anyhow::bail!("--columns {} is of statistics; leave out --no-statistics", tool.name());
+        anyhow::bail!("--columns {} needs statistics; remove --no-statistics", tool.name());
     }
     anyhow::ensure!(
         arguments.payload_bytes == 0 || format == Format::Nprint,
-        "--payload-bytes is for --format nprint alone; --bytes is how much of a packet other formats keep"
+        "--payload-bytes is only for --format nprint; with other formats, use --bytes"
     );
-    anyhow::ensure!(arguments.payload_bytes <= MOST_PAYLOAD, "--payload-bytes: no packet has more than {MOST_PAYLOAD}");
+    anyhow::ensure!(arguments.payload_bytes <= MOST_PAYLOAD, "--payload-bytes: the maximum is {MOST_PAYLOAD}");
     let is_standard = output.is_some_and(crate::storage::is_standard_output);
     if format == Format::Png && is_standard {
-        anyhow::bail!("images are files of a folder; name a folder with -o");
+        anyhow::bail!("images are written to a folder; name one with -o");
     }
     if let (Format::Png, Some(folder)) = (format, output)
         && std::fs::symlink_metadata(folder).is_ok()
     {
-        anyhow::bail!("{}: is there already; name a folder that is not", folder.display());
+        anyhow::bail!("{}: already exists; choose a new folder", folder.display());
     }
     if is_standard && !format.is_text() && std::io::stdout().is_terminal() {
-        anyhow::bail!("this format is nothing for a terminal to show; add --format csv, or name a file with -o");
+        anyhow::bail!("this format is binary; add --format csv, or name a file with -o");
     }
     Ok(Written { output, format, columns, payload: arguments.payload_bytes })
 }
 
-/// How many packets and bytes of a flow are kept where nothing is said of it.
+/// Returns how many packets of a flow and bytes of a packet are kept, with defaults by format.
 fn kept(arguments: &FeaturesArguments, format: Format, columns: Columns) -> (usize, usize) {
     let default = FlowOptions::default();
     let (packets, bytes) = match (format, columns) {
@@ -321,18 +323,18 @@ fn of_experiment(project: &Path, name: &str, arguments: &FeaturesArguments) -> a
         experiment::divided_flows(&experiment, &settings, least, progress.as_ref())?;
     if !has_packets && (matches!(written.format, Format::Nprint | Format::Png) || !arguments.masks.is_empty()) {
         anyhow::bail!(
-            "the dataset is published without packets from the IP header on, which this format and masks need"
+            "the dataset is published without packets from the IP header on, but this format and masks need them"
         );
     }
     if let (Columns::Of(tool), true) = (written.columns, header.statistic_names.len() < STATISTIC_NAMES.len()) {
         anyhow::bail!(
-            "--columns {}: some statistics of the dataset's flows are not known (its times are invented or not published, or \
-             its flows cut); write our columns, which leave these out",
+            "--columns {}: some statistics of the dataset's flows are unknown (its times are invented or not \
+             published, or its flows truncated); use --columns own, which leaves these out",
             tool.name()
         );
     }
     if splits > 1 && written.format == Format::Png {
-        anyhow::bail!("there are {splits} splits, and a folder of images has one; choose one by --seeds");
+        anyhow::bail!("there are {splits} splits, but a folder of images has only one; choose one with --seeds");
     }
     for flow in &mut flows {
         if !arguments.masks.is_empty() {
@@ -351,7 +353,7 @@ fn of_experiment(project: &Path, name: &str, arguments: &FeaturesArguments) -> a
     Ok(Verdict::Done)
 }
 
-/// Writes the flows and says per capture what was read and what was skipped.
+/// Writes the flows, and reports for each capture what was read and skipped.
 pub(super) fn features(project: &Path, arguments: &FeaturesArguments) -> anyhow::Result<Verdict> {
     if let Some(name) = &arguments.experiment {
         return of_experiment(project, name, arguments);
@@ -390,13 +392,13 @@ pub(super) fn features(project: &Path, arguments: &FeaturesArguments) -> anyhow:
         let writer = scope.spawn(move || receive(written, header, &receiver));
         let read = read_all(&job, &sender, progress.as_ref());
         if read.is_err() {
-            // Nothing half-written: the writer drops its file.
+            // Make the writer discard its file instead of leaving it half-written.
             let _ = sender.send(Err(Stopped));
         }
         drop(sender);
         (read, writer.join())
     });
-    // When the writer failed, reading stopped because of it.
+    // If the writer failed, that is also why reading stopped.
     let count = count.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     match read {
         Ok(()) | Err(ReadError::WriterGone) => {}
@@ -409,7 +411,7 @@ pub(super) fn features(project: &Path, arguments: &FeaturesArguments) -> anyhow:
     Ok(Verdict::Done)
 }
 
-/// Writes the flows that are sent.
+/// Writes the received flows.
 fn receive(written: &Written<'_>, header: &StoreHeader, receiver: &Receiver<Sent>) -> Result<u64, StoreError> {
     write(written, header, &mut || match receiver.recv() {
         Ok(Ok(flow)) => Ok(Some(flow)),
@@ -448,8 +450,8 @@ enum ReadError {
     WriterGone,
 }
 
-/// Sends the flows of all captures in order: small captures are read side by side, large ones one after another,
-/// each by all threads.
+/// Sends the flows of all captures in order: small captures are read in parallel, large ones one after another, each by
+/// all threads.
 fn read_all(job: &Job<'_>, sender: &SyncSender<Sent>, progress: &dyn Progress) -> Result<(), ReadError> {
     let captures = &job.captures;
     progress.begin("captures", captures.len() as u64);
@@ -494,11 +496,11 @@ fn read_all(job: &Job<'_>, sender: &SyncSender<Sent>, progress: &dyn Progress) -
     Ok(())
 }
 
-/// How many of the first captures are read side by side: as many as are small enough together, and at least one.
+/// Returns how many of the next captures are read in parallel: as many as are small enough together, and at least one.
 fn side_by_side(captures: &[PathBuf]) -> usize {
     let mut total: u64 = 0;
     let small = captures.iter().take_while(|path| {
-        // A member of an archive has no size that is known before it is read.
+        // The size of a member of an archive is unknown before it is read.
         total = total.saturating_add(std::fs::metadata(path).map_or(SIDE_BY_SIDE, |file| file.len()));
         total <= SIDE_BY_SIDE
     });

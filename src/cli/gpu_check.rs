@@ -1,5 +1,5 @@
-//! `etcbench gpu-check`: what `scripts/gpu-check` runs on a machine with an NVIDIA card. Hidden, because the script is the
-//! way to it; in the program, so that a machine without a compiler can be checked with a binary from elsewhere.
+//! `etcbench gpu-check`: run by `scripts/gpu-check` on a machine with an NVIDIA GPU. Hidden, because the script is the
+//! interface; part of the program, so that a machine without a compiler can be checked with a binary built elsewhere.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -13,22 +13,22 @@ use crate::model::{CudaDevice, Device, ModelError, Precision};
 
 /// Packets and flows of a step.
 const BATCH: usize = 1024;
-/// Runs before the timed ones, and timed runs.
+/// Number of warm-up runs, and of timed runs.
 const WARM_UP: usize = 3;
 const RUNS: usize = 15;
 
 /// `etcbench gpu-check`.
 #[derive(Args)]
 pub(super) struct GpuCheckArguments {
-    /// The card, counted from 0.
+    /// Number of the GPU, counted from 0.
     #[arg(long, default_value_t = 0, value_name = "N")]
     card: usize,
-    /// Also write what was measured to this file; `-` is standard output.
+    /// Also write the measurements to this file; `-` is standard output.
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
 }
 
-/// Checks every kernel and the losses of whole models on a card against the processor, and times the training steps.
+/// Checks every kernel and the losses of whole models on a GPU against the CPU, and times the training steps.
 pub(super) fn gpu_check(arguments: &GpuCheckArguments) -> anyhow::Result<Verdict> {
     arguments.csv.as_deref().map(output::announce);
     let card = CudaDevice { number: arguments.card, precision: Precision::F32 };
@@ -65,7 +65,7 @@ pub(super) fn gpu_check(arguments: &GpuCheckArguments) -> anyhow::Result<Verdict
     Ok(if passed { Verdict::Done } else { Verdict::CheckFailed })
 }
 
-/// Median wall times in milliseconds, copies to and from the card included.
+/// Returns median wall times in milliseconds, including copies to and from the GPU.
 fn times(device: Device) -> Result<Vec<(&'static str, f64)>, ModelError> {
     let mut elmo = Elmo::new(BATCH, 128, 128, 2, 260, device)?;
     let mut classifier = AttentionLstm::new(BATCH, 6, 256, 128, Reading::Mean, device)?;

@@ -1,4 +1,4 @@
-//! `etcbench init`: the folder of a project of one's own.
+//! `etcbench init`: creates a project folder.
 
 use std::path::{Path, PathBuf};
 
@@ -14,21 +14,21 @@ use crate::storage;
   etcbench init
   etcbench init study
 
-Files that are there stay as they are. What comes with the program (`etcbench list`) need not be in the folder; a file of the
-same name there is taken in its place.")]
+Existing files are not changed. What comes with the program (`etcbench list`) need not be in the folder; a file of
+the same name there replaces it.")]
 pub(super) struct InitArguments {
-    /// The project's folder, which is made where it is not there; this one when not given.
+    /// The project folder, created if it does not exist; the current folder by default.
     #[arg(default_value = ".")]
     folder: PathBuf,
 }
 
-/// What a project begins with: paths and texts.
+/// The files of a new project: paths and contents.
 const FILES: [(&str, &str); 4] = [
     (
         "experiments/first.toml",
-        r#"# An experiment of your own. `extends` names files beside this one or files that come with etcbench; later keys win.
-# `etcbench run first --size demo` runs it on generated captures; `etcbench data init NAME --folder FOLDER` makes a dataset
-# of your own, to be named below.
+        r#"# An experiment of your own. `extends` lists files next to this one or that come with etcbench; later keys win.
+# `etcbench run first --size demo` runs it on generated captures; `etcbench data init NAME --folder FOLDER` creates a
+# dataset of your own to list below.
 extends = ["paper.toml", "variants.toml"]
 title = "My first experiment"
 models = ["{MODEL}", "{OTHER}"]
@@ -43,23 +43,24 @@ label = "category"    # a label column of the dataset
     ),
     (
         "data/README.md",
-        "Definitions of datasets (`NAME.toml`), and their captures in folders `NAME/`.\n`etcbench data list` shows what there is, \
-         `etcbench data init NAME --folder FOLDER` adds a folder of captures.\n",
+        "Definitions of datasets (`NAME.toml`), and their captures in folders `NAME/`.\n`etcbench data list` lists \
+         them, `etcbench data init NAME --folder FOLDER` adds a folder of captures.\n",
     ),
     (
         "models/README.md",
-        "Models in other languages: a folder each, with a `model.toml` and a program.\n`etcbench model check NAME` tries one.\n",
+        "Models in other languages: a folder each, with a `model.toml` and a program.\n\
+         `etcbench model check NAME` checks one.\n",
     ),
     (".gitignore", "/data/*/\n/results/*\n!/results/tolerances\n"),
 ];
 
-/// Makes the project's folder.
+/// Creates the project folder.
 pub(super) fn init(arguments: &InitArguments) -> anyhow::Result<Verdict> {
     let folder = &arguments.folder;
     for (path, text) in FILES {
         let file = folder.join(path);
         if file.symlink_metadata().is_ok() {
-            tell!("{}: is there and stays as it is", file.display());
+            tell!("{}: already exists, not changed", file.display());
             continue;
         }
         storage::write_whole(&file, with_models(text).as_bytes()).with_context(|| file.display().to_string())?;

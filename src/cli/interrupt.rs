@@ -1,14 +1,14 @@
-//! Ctrl-C, SIGTERM and SIGHUP: what is not in place yet is removed, and the program ends with the exit code that shells
-//! give for the signal, 128 and its number. What a run has finished is in the cache already.
+//! Handles Ctrl-C, SIGTERM and SIGHUP: removes what is not in place yet and exits with the code that shells use for the
+//! signal, 128 plus its number. What a run has finished is already in the cache.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Whether somebody ends the program in order when it is asked to stop.
+/// Whether a caller handles stop requests itself.
 static TAKEN: AtomicBool = AtomicBool::new(false);
-/// Whether it was asked since then.
+/// Whether a stop was requested since then.
 static ASKED: AtomicBool = AtomicBool::new(false);
 
-/// Says whether the program was asked to stop, to who has taken over.
+/// Reports stop requests to the caller that took over.
 pub(super) struct Stopped(());
 
 impl Stopped {
@@ -17,7 +17,7 @@ impl Stopped {
     }
 }
 
-/// From now on the first signal is only told to the caller, who ends the program in order, until this is dropped.
+/// From now on, until this is dropped, the first signal is only reported to the caller, who ends the program in order.
 pub(super) fn take_over() -> Stopped {
     ASKED.store(false, Ordering::Release);
     TAKEN.store(true, Ordering::Release);
@@ -30,7 +30,7 @@ impl Drop for Stopped {
     }
 }
 
-/// Ends the program cleanly when it is asked to stop.
+/// Exits cleanly when the program is asked to stop.
 #[cfg(unix)]
 pub(super) fn listen() {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -38,30 +38,30 @@ pub(super) fn listen() {
 
     let names = [(SIGINT, "SIGINT"), (SIGTERM, "SIGTERM"), (SIGHUP, "SIGHUP")];
     let wanted = names.into_iter().filter(|(signal, _)| !is_ignored(*signal)).map(|(signal, _)| signal);
-    // Where signals cannot be waited for they end the program at once; what they leave is removed by the next start.
+    // If signals cannot be handled, they end the program at once; the next start removes what they leave behind.
     let Ok(mut signals) = Signals::new(wanted) else { return };
     let _ = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        // Who has taken over ends the program in order; whoever asks twice does not want to wait for that.
+        // A caller that took over ends the program in order; a second request does not wait for that.
         let taken = |_: &i32| TAKEN.load(Ordering::Acquire) && !ASKED.swap(true, Ordering::AcqRel);
         let Some(signal) = signals.forever().find(|signal| !taken(signal)) else { return };
         leave_nothing();
         let name = names.into_iter().find(|(number, _)| *number == signal).map_or("a signal", |(_, name)| name);
         if std::io::IsTerminal::is_terminal(&std::io::stderr()) {
-            // The bar that stands there.
+            // Erase the progress bar.
             let _ = std::io::Write::write_all(&mut std::io::stderr(), b"\r\x1b[K");
         }
-        complain!("etcbench: stopped by {name}; what is finished is kept, and the same command goes on from there");
+        complain!("etcbench: stopped by {name}; finished work is kept, and repeating the command resumes from there");
         std::process::exit(128 + signal);
     });
 }
 
-/// Ends the program cleanly when standard input ends: a pipe of which the process that started this one holds the other
-/// side, so that nothing goes on when that process is gone, even killed.
+/// Exits cleanly when standard input ends. It is a pipe from the process that started this one, so this process does
+/// not outlive that one, even if it is killed.
 pub(super) fn end_with_standard_input() {
     let _ = std::thread::Builder::new().name("standard input".to_owned()).spawn(|| {
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
         leave_nothing();
-        complain!("etcbench: stopped, since the process that started this one has ended");
+        complain!("etcbench: stopped, because the process that started this one has ended");
         std::process::exit(128 + TERMINATED);
     });
 }
@@ -72,10 +72,10 @@ fn leave_nothing() {
     crate::storage::abandon();
 }
 
-/// The number of SIGTERM.
+/// Number of SIGTERM.
 const TERMINATED: i32 = 15;
 
-/// Whether whoever started the program wants the signal to be ignored, as nohup does.
+/// Returns whether the process was started with the signal ignored, as nohup does.
 #[cfg(unix)]
 fn is_ignored(signal: i32) -> bool {
     #[cfg(target_os = "linux")]
@@ -90,6 +90,6 @@ fn is_ignored(signal: i32) -> bool {
     }
 }
 
-/// Ends the program cleanly when it is asked to stop.
+/// Exits cleanly when the program is asked to stop.
 #[cfg(not(unix))]
 pub(super) fn listen() {}

@@ -1,4 +1,4 @@
-//! The command line of this process as a run keeps it: what was typed, without where on the machine things are.
+//! The command line of this process as stored with a run: what was typed, without locations on this machine.
 
 use std::ffi::OsString;
 use std::path::{Component, Path};
@@ -8,20 +8,20 @@ use crate::experiment::{Invocation, Overrides};
 
 static ARGUMENTS: OnceLock<Vec<String>> = OnceLock::new();
 
-/// Keeps the arguments of this process, the program's name among them.
+/// Stores the arguments of this process, including the program's name.
 pub(super) fn note(arguments: &[OsString]) {
     let arguments = arguments.iter().map(|argument| argument.to_string_lossy().into_owned());
     let _ = ARGUMENTS.set(arguments.collect());
 }
 
-/// A run that this command line asks for, and that begins now.
+/// Returns the record of a run that this command line requested and that begins now.
 pub(super) fn begin(project: &Path, overrides: &Overrides) -> Invocation {
     let command = ARGUMENTS.get().map(|arguments| command_line(arguments, project));
     Invocation::now(command, overrides)
 }
 
-/// The command line: the program by its name alone, absolute paths below the project from there, of others only the last
-/// part. The project's own folder is left out: the run lies in it.
+/// Formats the command line: the program by its name alone, absolute paths relative to the project, and other absolute
+/// paths by their last component. The project's own folder is omitted, because the run is stored in it.
 fn command_line(arguments: &[String], project: &Path) -> String {
     let project = std::path::absolute(project).map(|path| normal(&path)).unwrap_or_default();
     let mut words = vec!["etcbench".to_owned()];
@@ -36,7 +36,7 @@ fn command_line(arguments: &[String], project: &Path) -> String {
     words.join(" ")
 }
 
-/// A path without `.` and `..`, which need not be there.
+/// Removes `.` and `..` from a path, which need not exist.
 fn normal(path: &Path) -> std::path::PathBuf {
     let mut normal = std::path::PathBuf::new();
     for part in path.components() {
@@ -50,7 +50,7 @@ fn normal(path: &Path) -> std::path::PathBuf {
 }
 
 fn without_place(argument: &str, project: &Path) -> String {
-    // `--option=/path` and `key=/path` too.
+    // Also handles `--option=/path` and `key=/path`.
     let (before, path) = match argument.split_once('=') {
         Some((before, path)) if path.starts_with(['/', '"']) => (format!("{before}="), path.trim_matches('"')),
         _ => (String::new(), argument),
@@ -67,7 +67,7 @@ fn without_place(argument: &str, project: &Path) -> String {
     }
 }
 
-/// A word as a shell takes it.
+/// Quotes a word for a shell.
 fn quoted(word: &str) -> String {
     let plain = |letter: char| letter.is_alphanumeric() || "_-.,:/=+@%…".contains(letter);
     match !word.is_empty() && word.chars().all(plain) {

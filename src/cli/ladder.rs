@@ -1,5 +1,5 @@
-//! `etcbench ladder`: the same flows and models under one division of the data after another, so that it shows which step
-//! takes what of a score.
+//! `etcbench ladder`: evaluates the same flows and models on one way of splitting the data after another, to show how
+//! much of a score each step costs.
 
 use std::path::{Path, PathBuf};
 
@@ -16,16 +16,16 @@ use crate::project::experiment_file;
 pub(super) struct LadderArguments {
     /// The experiment, such as table2, or its file.
     experiment: PathBuf,
-    /// Only these rungs, of those below; `[ladder] rungs` of the experiment, or all, when not given.
+    /// Only these of the rungs below; `[ladder] rungs` of the experiment, or all, by default.
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     rungs: Vec<String>,
-    /// Folds of every rung that is a cross-validation.
+    /// Number of folds of every rung that is a cross-validation.
     #[arg(long, value_name = "N")]
     folds: Option<usize>,
-    /// How often the flows are divided into folds.
+    /// How often the flows are split into folds.
     #[arg(long, value_name = "N")]
     repeats: Option<usize>,
-    /// A dataset that the rung `datasets` tests on, trained on the others. Repeat for several.
+    /// A dataset that the rung `datasets` tests on, after training on the others. Repeat for several.
     #[arg(long, value_name = "NAME")]
     test_data: Vec<String>,
     #[command(flatten)]
@@ -37,8 +37,8 @@ fn after_help() -> String {
     let rungs = RUNGS.iter().map(|rung| format!("  {:width$}  {}: {}\n", rung.name, rung.heading, rung.about));
     format!(
         "Rungs, each with and without masks (NAME-masked):\n{}
-A class with too few captures (hosts) for a rung is left out of it and named; a rung that the data cannot be divided for is
-left out and named too. Results go to results/EXPERIMENT-ladder-DATASET-SIZE.
+A class with too few captures (hosts) for a rung is left out of it and reported, and so is a rung for which the data
+cannot be split. Results go to results/EXPERIMENT-ladder-DATASET-SIZE.
 
 Examples:
   etcbench ladder table2 --data lab --size demo

@@ -1,4 +1,4 @@
-//! `etcbench leaderboard`: a page of checked bundles.
+//! `etcbench leaderboard`: writes a page of checked bundles.
 
 use std::path::{Path, PathBuf};
 
@@ -14,13 +14,13 @@ use crate::submission::{bundles_in, leaderboard};
 #[command(after_help = "Examples:
   etcbench leaderboard leaderboard -o site
 
-Writes index.html, which needs no network, and leaderboard.csv; the same bundles give the same bytes. Bundles in which the check
-finds something are left out and named on the page; exit code 1 then.")]
+Writes index.html, which needs no network, and leaderboard.csv; the same bundles produce the same bytes. Bundles that
+fail the check are left out and listed on the page; exit code 1 if there are any.")]
 pub(super) struct LeaderboardArguments {
-    /// The folder of the bundles, *.etcbundle.
+    /// The folder of the bundles (*.etcbundle).
     #[arg(value_name = "BUNDLES")]
     bundles: PathBuf,
-    /// The folder for the page and the table; files of other names in it stay.
+    /// The folder for the page and the table; other files in it stay.
     #[arg(short, long, value_name = "FOLDER")]
     output: PathBuf,
 }
@@ -30,7 +30,7 @@ pub(super) fn write(project: &Path, arguments: &LeaderboardArguments) -> anyhow:
     let bundles = bundles_in(&arguments.bundles)?;
     if bundles.is_empty() {
         anyhow::bail!(
-            "{}: there is no bundle (*.etcbundle) in it; `etcbench submission pack` makes one",
+            "{}: contains no bundles (*.etcbundle); create one with `etcbench submission pack`",
             arguments.bundles.display()
         );
     }
@@ -42,7 +42,7 @@ pub(super) fn write(project: &Path, arguments: &LeaderboardArguments) -> anyhow:
     let entries = bundles.len() - left_out;
     say!("{}: {entries} of {} bundles", arguments.output.join("index.html").display(), bundles.len());
     if left_out > 0 {
-        tell!("{left_out} bundles are left out; the page says why, and so does `etcbench submission check`");
+        tell!("{left_out} bundles are left out; the page and `etcbench submission check` show why");
         return Ok(Verdict::CheckFailed);
     }
     Ok(Verdict::Done)

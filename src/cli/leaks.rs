@@ -11,30 +11,30 @@ use crate::experiment::{self, Cache, Experiment, Overrides, Settings, VariantRun
 use crate::project::experiment_file;
 use crate::{report, runs, storage};
 
-/// An experiment and what is changed of it, for subcommands that train nothing.
+/// An experiment and its overrides, for subcommands that train nothing.
 #[derive(Args)]
 pub(super) struct Divided {
-    /// The experiment: its name, such as table2, or its file.
+    /// The experiment, such as table2, or its file.
     pub(super) experiment: PathBuf,
-    /// Use this dataset in place of the file's; `synth` generates its captures. Repeat for several.
+    /// Use this dataset instead of the file's; `synth` generates its captures. Repeat for several.
     #[arg(long, value_name = "NAME")]
     pub(super) data: Vec<String>,
-    /// A size in experiments/sizes, such as `demo` or `ci`; the file's own sizes when not given.
+    /// A size in experiments/sizes, such as `demo` or `ci`; the file's own sizes by default.
     #[arg(long, value_name = "NAME")]
     pub(super) size: Option<String>,
     /// Override any key of the experiment, such as split.method=grouped. Repeat for several.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(super) assignments: Vec<String>,
-    /// How many seeds (0, 1, ...), or a list such as 3,5,8.
+    /// Number of seeds (0, 1, ...), or a list such as 3,5,8.
     #[arg(long, value_name = "N|LIST", value_parser = parse_seeds)]
     pub(super) seeds: Option<Seeds>,
-    /// Only these of the experiment's variants, such as as_published.
+    /// Only these variants of the experiment, such as as_published.
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(super) variants: Vec<String>,
 }
 
 impl Divided {
-    /// What it changes of the experiment's file.
+    /// Returns the overrides of the experiment's file.
     pub(super) fn overrides(&self) -> Overrides {
         Overrides {
             data: self.data.clone(),
@@ -47,7 +47,7 @@ impl Divided {
         }
     }
 
-    /// Reads the experiment, whose data is here.
+    /// Reads the experiment and checks that its data is available.
     pub(super) fn read(&self, project: &Path) -> anyhow::Result<Experiment> {
         let path = experiment_file(project, &self.experiment)?;
         let experiment = experiment::read_experiment(&path, &self.overrides())?;
@@ -55,12 +55,12 @@ impl Divided {
         Ok(experiment)
     }
 
-    /// Settings of what trains nothing.
+    /// Returns the settings for work without training.
     pub(super) fn settings(project: &Path) -> Settings {
         runs::plain_settings(project, Cache::disabled())
     }
 
-    /// Reads the experiment and divides its flows.
+    /// Reads the experiment and splits its flows.
     pub(super) fn divide(&self, project: &Path) -> anyhow::Result<(Experiment, Vec<VariantRun>)> {
         let experiment = self.read(project)?;
         let settings = Self::settings(project);
@@ -79,7 +79,8 @@ impl Divided {
 pub(super) struct LeaksArguments {
     #[command(flatten)]
     divided: Divided,
-    /// Also write everything as JSON (see results/FORMAT.md), `-` being standard output; a run leaves the same in its results.
+    /// Also write everything as JSON (see results/FORMAT.md); `-` is standard output. Runs store the same in their
+    /// results.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }

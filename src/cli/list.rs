@@ -1,4 +1,4 @@
-//! `etcbench list`: the experiments, datasets, runs and models of a project.
+//! `etcbench list`: lists the experiments, datasets, runs and models of a project.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -21,10 +21,10 @@ use crate::report::{RunFacts, StoredRun};
   etcbench list models
   etcbench list runs --json
 
-A run's second line says when it began, its best score, and what its command line changed, where it was of a version
-that kept this.")]
+A run's second line shows when it started, its best score, and what its command line changed, if its version stored
+this.")]
 pub(super) struct ListArguments {
-    /// Only these; everything when not given.
+    /// Only these; everything by default.
     what: Option<What>,
     #[command(flatten)]
     json: JsonOption,
@@ -36,13 +36,13 @@ enum What {
     Experiments,
     /// The datasets with a definition in data/, and whether their captures are here.
     Datasets,
-    /// The runs in results/, the last first; older ones that were kept are NAME.1, NAME.2, ....
+    /// The runs in results/, the most recent first; older ones that were kept are NAME.1, NAME.2, ....
     Runs,
     /// The models that runs saved, for `etcbench classify`.
     Models,
 }
 
-/// Prints what there is.
+/// Prints the lists.
 pub(super) fn list(project: &Path, arguments: &ListArguments) -> anyhow::Result<Verdict> {
     let all = [What::Experiments, What::Datasets, What::Runs, What::Models];
     if arguments.json.is_asked() {
@@ -56,7 +56,7 @@ pub(super) fn list(project: &Path, arguments: &ListArguments) -> anyhow::Result<
         let (title, lines) = match what {
             What::Experiments => ("Experiments", experiments(project)),
             What::Datasets => ("Datasets", data::listed(project).iter().map(ListedDataset::line).collect()),
-            What::Runs => ("Runs, the last first", runs(project)),
+            What::Runs => ("Runs, most recent first", runs(project)),
             What::Models => ("Models", models(project)),
         };
         if arguments.what.is_none() {
@@ -76,7 +76,7 @@ pub(super) fn list(project: &Path, arguments: &ListArguments) -> anyhow::Result<
     Ok(Verdict::Done)
 }
 
-/// The entries of a folder in order of their names; none where it is not there.
+/// Returns the entries of a folder sorted by name; empty if it does not exist.
 fn entries(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
@@ -96,7 +96,7 @@ fn experiments(project: &Path) -> Vec<String> {
     experiment_titles(project).into_iter().map(line).collect()
 }
 
-/// The folders of runs, the last written first.
+/// Returns the folders of runs, the most recently written first.
 fn run_folders(project: &Path) -> Vec<PathBuf> {
     let mut folders: Vec<(SystemTime, PathBuf)> = Vec::new();
     for folder in entries(&results_folder(project)) {
@@ -122,20 +122,20 @@ fn runs(project: &Path) -> Vec<String> {
             let told = told_apart(&facts).map_or(String::new(), |told| format!("\n      {told}"));
             format!("{}: {title} [{seeds}, {fits}, {commit}{older}]{told}", name(&folder))
         }
-        // A listing does not fail because of one folder.
+        // A single broken folder must not make the listing fail.
         Err(error) => format!("{}: cannot be read ({error})", name(&folder)),
     };
     run_folders(project).into_iter().map(line).collect()
 }
 
-/// `2026-03-01 09:30 UTC; macro F1 0.981±0.004, svm · bytes · as_published; --set feature.packets=8`; none for runs of versions
-/// that kept nothing of it.
+/// `2026-03-01 09:30 UTC; macro F1 0.981±0.004, svm · bytes · as_published; --set feature.packets=8`; `None` for runs
+/// of versions that stored none of it.
 fn told_apart(facts: &RunFacts) -> Option<String> {
-    // Seconds are for machines.
+    // Seconds are only for machines.
     let started = facts.invocation.started.as_deref();
     let started = started.map(|text| format!("{} UTC", text.get(..16).unwrap_or(text).replace('T', " ")));
     let best = facts.best.as_ref().map(ToString::to_string);
-    // Data and size are in the run's name.
+    // Dataset and size are in the run's name.
     let overrides = facts.invocation.overrides.iter().map(String::as_str);
     let overrides = overrides.filter(|text| !text.starts_with("--data ") && !text.starts_with("--size "));
     let overrides = Some(overrides.collect::<Vec<_>>().join(" ")).filter(|text| !text.is_empty());
@@ -143,7 +143,7 @@ fn told_apart(facts: &RunFacts) -> Option<String> {
     (!told.is_empty()).then(|| told.join("; "))
 }
 
-/// The same as JSON.
+/// Returns the same as JSON.
 fn as_json(project: &Path, what: impl Iterator<Item = What>) -> Value {
     let entry = |what| match what {
         What::Experiments => {
@@ -198,7 +198,7 @@ fn models(project: &Path) -> Vec<String> {
     model_files(project).map(line).collect()
 }
 
-/// The models that runs saved, each with its size in bytes.
+/// Returns the models that runs saved, each with its size in bytes.
 fn model_files(project: &Path) -> impl Iterator<Item = (PathBuf, u64)> {
     let files = run_folders(project).into_iter().flat_map(|folder| entries(&folder.join("models")));
     let files = files.filter(|path| path.extension().is_some_and(|extension| extension == "safetensors"));

@@ -1,6 +1,6 @@
-//! Classification of packets as they come: a capture that is still being written, through a pipe. A thread reads it and takes
-//! packets to their flows; this one asks the model about the flows that it can be asked about, some milliseconds after they
-//! could be, and writes what it says.
+//! Classifies packets as they arrive, from a capture that is still being written, through a pipe. A reader thread
+//! assigns packets to their flows; this thread classifies the flows that are ready, a few milliseconds after they
+//! become so, and writes the results.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -18,36 +18,36 @@ use crate::flow::{Assembler, NumberedFlow};
 use crate::model::{Classification, ModelDescription, TrainedModel};
 use crate::progress::{Progress, Silent};
 
-/// How long a flow that can be decided waits for others.
+/// How long a flow that is ready waits for others.
 const PATIENCE: Duration = Duration::from_millis(5);
-/// How often flows are looked for that no packet has come for.
+/// How often to look for flows without new packets.
 const TICK: Duration = Duration::from_millis(100);
-/// Flows that may wait for the model, over those that it is asked about at once, before no further packet is read.
+/// Number of batches of flows that may wait for the model before reading pauses.
 const BACKLOG: usize = 4;
-/// A packet whose time is not further from now than this is taken for one that has just been recorded.
+/// A packet whose timestamp is within this many nanoseconds of now counts as just recorded.
 const RECENT: i64 = 60_000_000_000;
 
-/// Flows that wait for the model.
+/// A flow that waits for the model.
 struct Waiting {
     event: Event,
     flow: NumberedFlow,
-    /// When it could be asked.
+    /// When it became ready.
     since: Instant,
 }
 
-/// What the thread that reads and the one that asks share.
+/// The state shared by the reader thread and the classifying thread.
 struct State {
     assembler: Assembler,
     waiting: Vec<Waiting>,
-    /// The time of the latest packet, and when it came; none where packets are not recorded as they come.
+    /// The timestamp of the latest packet, and when it arrived; `None` if packets are not read as they are recorded.
     latest: Option<(i64, Instant)>,
-    /// Set when there is nothing more to read.
+    /// The result of reading, once there is nothing more to read.
     read: Option<Result<CaptureSummary, CaptureError>>,
 }
 
 struct Shared {
     state: Mutex<State>,
-    /// Told when something waits, and when it does no more.
+    /// Notified when something waits, and when it no longer does.
     changed: Condvar,
 }
 
@@ -57,28 +57,30 @@ impl Shared {
     }
 }
 
-/// Nanoseconds since 1970 by this machine's clock.
+/// Returns nanoseconds since 1970 by this machine's clock.
 fn now() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
-/// Packets of a flow after which no further one changes what the model says of it; none where only the end of a flow tells that.
+/// Returns the number of packets after which further packets of a flow do not change the model's prediction; `None` if
+/// it depends on the complete flow.
 fn packets_read(description: &ModelDescription) -> Option<usize> {
     let ModelDescription { input, tokens, sequences, flow, minimum_packets, .. } = description;
     if input.reads_statistics() || input.reads_flowpic() {
         return None;
     }
-    // Where packets without anything to show are passed over, any of those that are kept may be among the ones that are read.
+    // If packets without visible bytes are skipped, any of the kept packets may be among those read.
     let of_bytes = match tokens.packet_start {
         PacketStart::IpHeader => tokens.packets,
         PacketStart::AfterIpHeader | PacketStart::Payload => flow.kept_packets,
     };
     let of_bytes = input.reads_bytes().then_some(of_bytes);
-    // What a model reads beside the bytes is of the same packets; sequences are those of its variant, which others may read.
+    // The metadata that a model reads in addition to the bytes belongs to the same packets; `sequences` are those of
+    // its variant, which other models may read.
     let of_sequences = sequences.as_ref().filter(|_| input.reads_sequences()).map(|sequences| sequences.packets);
     let read = of_bytes.max(of_sequences)?;
-    // A flow of fewer packets gets no class.
+    // Flows with fewer packets are not classified.
     let packets = read.max(usize::try_from(*minimum_packets).ok()?);
     (packets <= flow.kept_packets).then_some(packets)
 }
@@ -119,14 +121,14 @@ fn read(mut reader: CaptureReader, shared: &Shared, packets: Option<usize>, most
     shared.changed.notify_all();
 }
 
-/// How long flows waited for their answers: counts by microseconds, of which the four bits behind the first one tell. A capture may
-/// go on for weeks, and this does not grow.
+/// A histogram of how long flows waited for their answers, in microseconds: each power of two has 16 classes, so the
+/// four bits after the leading one count. A capture may run for weeks, and this does not grow.
 struct Waits {
     counts: Vec<u64>,
     total: u64,
 }
 
-/// Classes of one power of two.
+/// Number of classes per power of two.
 const STEPS: u64 = 16;
 
 impl Waits {
@@ -140,19 +142,19 @@ impl Waits {
         self.total += 1;
     }
 
-    /// Numbers below [`STEPS`] have a class each.
+    /// Returns the class of a number; those below [`STEPS`] have their own classes.
     fn class(microseconds: u64) -> usize {
         let power = u64::from(microseconds.max(STEPS).ilog2() - STEPS.ilog2());
         (power * STEPS + (microseconds >> power)) as usize
     }
 
-    /// The first number of a class.
+    /// Returns the smallest number of a class.
     fn first(class: usize) -> u64 {
         let power = (class as u64 / STEPS).saturating_sub(1);
         (class as u64 - power * STEPS) << power
     }
 
-    /// Milliseconds that this share of the waits is within, to a sixteenth.
+    /// Returns the milliseconds within which this share of the waits falls, to a precision of one sixteenth.
     fn quantile(&self, share: f64) -> f64 {
         let wanted = (share * self.total as f64).ceil().max(1.0) as u64;
         let mut sum = 0;
@@ -164,8 +166,8 @@ impl Waits {
     }
 }
 
-/// Reads a capture as it comes, and writes a line for each flow when it can be decided and one when it ends; with `early`
-/// false, only the latter. Ctrl-C ends the capture, and not the program before its last lines.
+/// Reads a capture as it arrives, and writes one line for each flow when it can be decided and another when it ends; if
+/// `early` is false, only the latter. Ctrl-C ends the capture, and the program still writes its last lines.
 pub(super) fn classify_live(
     path: &Path,
     early: bool,
@@ -181,14 +183,14 @@ pub(super) fn classify_live(
     let capture = path.display().to_string();
     let packets = packets_read(model.description()).filter(|_| early);
     if early && packets.is_none() {
-        progress.warn("only the end of a flow tells all that the model goes by, so flows are decided when they end");
+        progress.warn("this model needs features of complete flows, so each flow is classified when it ends");
     }
     let assembler = Assembler::new(options).context("the model's flow options")?;
     let state = State { assembler, waiting: Vec::new(), latest: None, read: None };
     let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
     let most = model.flows_at_a_time();
     let (theirs, backlog) = (Arc::clone(&shared), BACKLOG * most);
-    // It may wait for a packet that never comes, so nothing waits for it.
+    // The thread may block on a packet that never arrives, so nothing waits for the thread.
     std::thread::Builder::new()
         .name("capture".to_owned())
         .spawn(move || read(reader, &theirs, packets, backlog))
@@ -202,7 +204,7 @@ pub(super) fn classify_live(
             state = shared.changed.wait_timeout(state, TICK).unwrap_or_else(PoisonError::into_inner).0;
         }
         if state.read.is_none() && !state.waiting.is_empty() && state.waiting.len() < most {
-            // Others may come with it: asked about together, they cost less.
+            // Others may follow shortly: classifying them together is cheaper.
             drop(state);
             std::thread::sleep(PATIENCE);
             state = shared.lock();
@@ -223,8 +225,8 @@ pub(super) fn classify_live(
             break read;
         }
     };
-    // What was active when nothing came any more. It could be decided since the capture ended alone, and all at once, so how long
-    // it waits says nothing.
+    // Flows that were active at the end of the input. They became ready only then, and all at once, so their wait times
+    // are meaningless.
     let mut state = shared.lock();
     let empty = Assembler::new(options).context("the model's flow options")?;
     let assembler = std::mem::replace(&mut state.assembler, empty);
@@ -241,8 +243,8 @@ pub(super) fn classify_live(
     progress.warn(&format!("{capture}: {flows} flows; {read}"));
     if waits.total > 0 {
         progress.warn(&format!(
-            "{} answers in {:.1} s while it was read; from when a flow could be decided to its line: median {:.1} ms, 99 % \
-             within {:.1} ms",
+            "{} answers in {:.1} s while reading; time from when a flow could be decided to its line: median {:.1} ms, \
+             99 % within {:.1} ms",
             waits.total,
             began.elapsed().as_secs_f64(),
             waits.quantile(0.5),
@@ -252,7 +254,7 @@ pub(super) fn classify_live(
     Ok(())
 }
 
-/// So many at once, in their order.
+/// Splits the flows into chunks of at most `most`, in order.
 fn chunks(mut all: Vec<Waiting>, most: usize) -> Vec<Vec<Waiting>> {
     let mut parts = Vec::new();
     while !all.is_empty() {
@@ -262,7 +264,8 @@ fn chunks(mut all: Vec<Waiting>, most: usize) -> Vec<Vec<Waiting>> {
     parts
 }
 
-/// Asks about flows and writes their lines; what was decided of a flow is what its last line says. Gives how many ended.
+/// Classifies flows and writes their lines; the last line of a flow repeats an earlier decision. Returns how many flows
+/// ended.
 fn answer(
     model: &TrainedModel,
     capture: &str,
@@ -279,7 +282,7 @@ fn answer(
             kinds.push((event, flow.number, since));
             asked.push(labelled(flow, capture)?);
         }
-        // A flow that was decided is not asked about again.
+        // A flow that was decided is not classified again.
         let unknown: Vec<usize> = (0..asked.len()).filter(|&place| !decided.contains_key(&kinds[place].1)).collect();
         let open: Vec<LabelledFlow> = unknown.iter().map(|&place| asked[place].clone()).collect();
         let mut answers: HashMap<usize, Classification> =

@@ -1,7 +1,7 @@
 //! The command line: arguments, progress bars and exit codes; one file per subcommand.
 
-/// As `println!`, but a reader that went away (`etcbench ... | head`) ends the program quietly, and where standard output
-/// is the file that a subcommand writes, or has JSON alone, the line goes to standard error.
+/// Like `println!`, but exits quietly if the reader of standard output is gone (`etcbench ... | head`). If standard
+/// output is the file that a subcommand writes, or is reserved for JSON, prints to standard error instead.
 macro_rules! say {
     ($($argument:tt)*) => {
         if $crate::cli::output::is_standard_output() {
@@ -12,7 +12,7 @@ macro_rules! say {
     };
 }
 
-/// As `eprintln!`, unless with `--quiet`.
+/// Like `eprintln!`, unless `--quiet` is set.
 macro_rules! tell {
     ($($argument:tt)*) => {
         if $crate::cli::output::verbosity() > $crate::cli::output::Verbosity::Quiet {
@@ -21,7 +21,7 @@ macro_rules! tell {
     };
 }
 
-/// As `eprintln!`, for errors, but a closed standard error never stops the work.
+/// Like `eprintln!`, for errors; a closed standard error never stops the work.
 macro_rules! complain {
     ($($argument:tt)*) => {{
         use std::io::Write;
@@ -77,20 +77,20 @@ use crate::model::{ModelKind, elmo};
 use crate::project::experiment_file;
 use crate::runs::find_run;
 
-/// Tables of encrypted-traffic classification, rebuilt from captures.
+/// Rebuilds tables of encrypted-traffic classification from captures.
 #[derive(Parser)]
 #[command(version, about, after_help = EXAMPLES, max_term_width = 110)]
 struct Arguments {
-    /// The project's folder; the nearest one with `data` and experiment files, from here upwards, when not given.
+    /// Project folder; by default, the nearest folder from here upwards with `data` and experiment files.
     #[arg(long, global = true, value_name = "FOLDER")]
     project: Option<PathBuf>,
     /// Threads to use; results do not depend on it.
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// Tell errors alone; what a subcommand prints for its reader is still printed, but for a run's tables.
+    /// Print errors only; the output of a subcommand is still printed, except the tables of a run.
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
-    /// Tell what is computed, what comes from the cache, and where time goes.
+    /// Show what is computed, what comes from the cache, and where time goes.
     #[arg(short, long, global = true)]
     verbose: bool,
     #[command(subcommand)]
@@ -105,84 +105,84 @@ const EXAMPLES: &str = "Examples:
   etcbench report                                     all stored runs as one page, with figures and tables for a paper
   etcbench compare table2-synth-ci table2-synth-demo  what changed between two runs
   etcbench classify MODEL new.pcap                    a trained model on any capture
-  etcbench features capture.pcap -o flows.parquet     flows of any capture as a table
+  etcbench features capture.pcap -o flows.parquet     the flows of any capture as a table
 
 Exit codes: 0 done, 1 a check failed, 2 bad input, 3 internal error; 130, 143 or 129 when interrupted (Ctrl-C, SIGTERM,
-SIGHUP). The same command goes on where it was.";
+SIGHUP). Repeating the command resumes the work.";
 
 #[derive(Subcommand)]
 enum Command {
-    /// Make the folder of a project of your own.
+    /// Create a project folder of your own.
     Init(init::InitArguments),
     /// Run an experiment file and write its records and tables.
     Run(run::RunArguments),
-    /// Run one of the paper's tables (table1 to table5, or all) and print it beside the published numbers.
+    /// Run one of the paper's tables (table1 to table5, or all) and print it next to the published numbers.
     Reproduce(run::ReproduceArguments),
-    /// The same flows and models from packets at random to whole captures, hosts and other datasets: which step takes what
-    /// of a score.
+    /// Evaluate the same flows and models on splits of increasing difficulty, from random packets to whole captures,
+    /// hosts and other datasets, to show how much of a score each step costs.
     Ladder(ladder::LadderArguments),
-    /// Compare the last run of an experiment with its stored tolerances; exit code 1 when something is out.
+    /// Compare the last run of an experiment with its stored tolerances; exit code 1 if a value is out of tolerance.
     Check(check::CheckArguments),
-    /// What changed between two runs: experiment, data, program and machine, results and times; exit code 1 when a result
-    /// differs.
+    /// Show what changed between two runs: experiment, data, program and machine, results and times; exit code 1 if a
+    /// result differs.
     Compare(compare::CompareArguments),
     /// Rank the models of several runs: mean ranks, Friedman's test, critical difference.
     Rank(compare::RankArguments),
-    /// The experiments, datasets, runs and models there are.
+    /// List the available experiments, datasets, runs and models.
     List(list::ListArguments),
-    /// Check published tables for arithmetic that cannot be; exit code 1 when something is impossible.
+    /// Check published tables for impossible arithmetic; exit code 1 if something is impossible.
     Audit(audit::AuditArguments),
-    /// What a split that others released as arrays gives away: duplicates, windows, labels told by one column; exit code 1
-    /// when something is a leak beyond chance.
+    /// Check a released split (arrays) for leaks: duplicates, windows of the same flows, labels predicted by one
+    /// column; exit code 1 if something leaks beyond chance.
     AuditData(audit_data::AuditDataArguments),
-    /// Make the tables of a stored run again from its records, without training.
+    /// Rebuild the tables of a stored run from its records, without training.
     Tables(tables::TablesArguments),
-    /// How far a run in units (`--jobs`, `--slurm`) is.
+    /// Show the progress of a run in units (`--jobs`, `--slurm`).
     #[command(subcommand)]
     Sweep(sweep::SweepCommand),
     /// Write all stored runs as one HTML page, and their tables and figures for a paper.
     Report(report::ReportArguments),
-    /// Run the fast and the reference implementation of every model on the same flows and hold them together.
+    /// Run the fast and the reference implementation of every model on the same flows and compare them.
     VerifyModels(verify_models::VerifyModelsArguments),
-    /// Pre-train an ELMo on captures, without labels, and write it as a file that experiments can take.
+    /// Pre-train an ELMo on captures, without labels, and write it to a file for use in experiments.
     Pretrain(pretrain::PretrainArguments),
-    /// Write the flows of captures or of an experiment, with statistics and first bytes, as a table.
+    /// Write the flows of captures or of an experiment as a table, with statistics and first bytes.
     Features(features::FeaturesArguments),
-    /// Ask a trained model about the flows of any captures: class and probability of each, and a summary.
+    /// Classify the flows of any captures with a trained model: class and probability of each flow, and a summary.
     Classify(classify::ClassifyArguments),
-    /// Write how an experiment divides its flows as a CSV file that others can read, or read back.
+    /// Write how an experiment splits its flows as a CSV file, which can also be read back.
     Split(split::SplitArguments),
-    /// Write what models get (arrays, labels, splits) for notebooks.
+    /// Write the inputs of models (arrays, labels, splits) for notebooks.
     Export(export::ExportArguments),
     /// Score predictions that were made elsewhere, on the splits of an experiment.
     Import(export::ImportArguments),
-    /// A run as one file that others can check, and the check of such files.
+    /// Pack a run as one file that others can check, and check such files.
     #[command(subcommand)]
     Submission(submission::SubmissionCommand),
     /// Write a page of checked bundles: entries ranked with intervals, costs, models, history.
     Leaderboard(leaderboard::LeaderboardArguments),
-    /// Write the reproducibility appendix of a run, as reviewers of artifacts ask for it.
+    /// Write the reproducibility appendix of a run, as requested by artifact reviewers.
     Appendix(appendix::AppendixArguments),
-    /// Models in other languages (models/), checked before they are trusted.
+    /// Check models in other languages (models/) before trusting them.
     #[command(subcommand)]
     Model(model::ModelCommand),
-    /// What datasets there are, whether their captures are here, and generated data.
+    /// List datasets, fetch, unpack and verify captures, check labels and leaks, and generate data.
     #[command(subcommand)]
     Data(data::DataCommand),
-    /// How large the cache is, by stage; remove what is old or too much, or check it for damage.
+    /// Show the size of the cache by stage, prune old or excess entries, or check it for damage.
     Cache(cache::CacheArguments),
-    /// What a key of an experiment means, its default and the values that it takes.
+    /// Explain a key of an experiment: its meaning, default and possible values.
     Explain(explain::ExplainArguments),
-    /// Print the completions of a shell.
+    /// Print shell completions.
     Completions(completions::CompletionsArguments),
     /// Write the manual pages, one per subcommand.
     Man(completions::ManArguments),
-    /// Check a CUDA device against the processor, and time it; see scripts/gpu-check.
+    /// Check a CUDA device against the CPU, and time it; see scripts/gpu-check.
     #[command(hide = true)]
     GpuCheck(gpu_check::GpuCheckArguments),
 }
 
-/// Every example of the help of every subcommand: a line of a shell, with the remark that stands behind some.
+/// Returns every example in the help of every subcommand: one shell command per line, some followed by a remark.
 pub fn examples() -> Vec<String> {
     let mut pending = vec![Arguments::command()];
     let mut examples = Vec::new();
@@ -196,23 +196,23 @@ pub fn examples() -> Vec<String> {
     examples
 }
 
-/// Help of `--models`: which there are.
+/// Returns the help of `--models`, with the names of the models.
 fn models_help() -> String {
     let names: Vec<&str> = ModelKind::all().map(ModelKind::name).collect();
     format!("Only these models, of {}, or of the folders in models/", names.join(", "))
 }
 
-/// Help with names of the table of models in place of `{MODEL}`, `{OTHER}` and, for the one with an ELMo, `{ELMO}`.
+/// Replaces `{MODEL}`, `{OTHER}` and, for the model with an ELMo, `{ELMO}` in a help text with names of models.
 fn with_models(text: &str) -> String {
     let mut names = ModelKind::all().map(ModelKind::name);
     let (model, other) = (names.next().unwrap_or_default(), names.next().unwrap_or_default());
     text.replace("{MODEL}", model).replace("{OTHER}", other).replace("{ELMO}", elmo::MODEL)
 }
 
-/// Flows are numbered in 32 bits in every file that names them.
-const TOO_MANY_FLOWS: &str = "more than 4,294,967,295 flows in one capture; divide it, by time for example";
+/// Files refer to flows by 32-bit numbers.
+const TOO_MANY_FLOWS: &str = "more than 4,294,967,295 flows in one capture; split it, for example by time";
 
-/// How a subcommand ended, apart from errors.
+/// How a subcommand ended, other than with an error.
 enum Verdict {
     Done,
     CheckFailed,
@@ -230,7 +230,7 @@ fn write_line(output: &mut dyn std::io::Write, text: &str) {
     }
 }
 
-/// Marks errors whose cause is this program or the machine, not what it was given.
+/// Marks errors caused by this program or the machine rather than by the input.
 #[derive(Debug)]
 struct Internal;
 
@@ -245,8 +245,8 @@ pub fn main() -> ExitCode {
     ExitCode::from(main_with(std::env::args_os()))
 }
 
-/// As [`main`], with other arguments than the process's; the first is the program's name. It may end the process itself:
-/// after `--help`, bad arguments or a signal.
+/// Same as [`main`], with the given arguments; the first is the program's name. May exit the process itself: after
+/// `--help`, invalid arguments or a signal.
 pub fn main_with(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> u8 {
     let arguments: Vec<std::ffi::OsString> = arguments.into_iter().collect();
     invocation::note(&arguments);
@@ -260,7 +260,8 @@ pub fn main_with(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> u8 
     exit_code(|| dispatch(arguments))
 }
 
-/// The exit code of some work, after a line of its error. A panic, a mistake in this program, has already printed its place.
+/// Returns the exit code of some work, after printing its error. A panic, which is a bug in this program, has already
+/// printed its location.
 fn exit_code(work: impl FnOnce() -> anyhow::Result<Verdict>) -> u8 {
     match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
         Ok(Ok(Verdict::Done)) => 0,
@@ -275,11 +276,11 @@ fn exit_code(work: impl FnOnce() -> anyhow::Result<Verdict>) -> u8 {
     }
 }
 
-/// Begins a line of advice in a message.
+/// Starts a line of advice in a message.
 const ADVICE: &str = "\n  ";
 
-/// An error with its causes in one line, and below it lines of advice where it has them. Many messages already contain that of
-/// their cause; nothing is printed twice.
+/// Formats an error and its causes on one line, followed by its lines of advice, if any. Many messages already contain
+/// the text of their cause; nothing is printed twice.
 pub fn in_lines(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for message in error.chain().map(|cause| cause.to_string()) {
@@ -294,7 +295,8 @@ pub fn in_lines(error: &anyhow::Error) -> String {
     text.split(ADVICE).map(line).collect::<Vec<_>>().join(ADVICE)
 }
 
-/// The folder of the run that a subcommand is about: the run itself by its name or folder, or the last one of an experiment.
+/// Finds the folder of the run that a subcommand is about: a run given by name or folder, or the last run of an
+/// experiment.
 fn find_results(project: &Path, target: &run::Target) -> anyhow::Result<PathBuf> {
     let run::Target { experiment: name, data, size } = target;
     let results = experiment::results_folder(project);
@@ -302,14 +304,14 @@ fn find_results(project: &Path, target: &run::Target) -> anyhow::Result<PathBuf>
     if let (Ok(folder), true, None) = (&run, data.is_empty(), size) {
         return Ok(folder.clone());
     }
-    // The ladder of an experiment has a name of its own, and the experiment's file.
+    // The ladder of an experiment has its own name but uses the experiment's file.
     let file = |name: &str| experiment_file(project, Path::new(name));
     let of_ladder = name.strip_suffix(LADDER).filter(|_| file(name).is_err());
     let path = file(of_ladder.unwrap_or(name)).map_err(|_| {
         let mut known = crate::project::experiment_names(project);
         known.extend(crate::runs::run_names(&results).unwrap_or_default());
         let nearest = crate::declarative::did_you_mean(name, known.iter().map(String::as_str));
-        anyhow::anyhow!("{name}: there is no such experiment or run{nearest} (`etcbench list` names them)")
+        anyhow::anyhow!("{name}: no such experiment or run{nearest} (see `etcbench list`)")
     })?;
     let ladder = of_ladder.map(|_| LadderOverrides::default());
     let overrides = Overrides { data: data.clone(), size: size.clone(), ladder, ..Overrides::default() };
@@ -317,11 +319,11 @@ fn find_results(project: &Path, target: &run::Target) -> anyhow::Result<PathBuf>
     Ok(results.join(experiment::results_name(&experiment, false)))
 }
 
-/// The records of the run in a folder.
+/// Reads the records of the run in a folder.
 fn records(folder: &Path) -> anyhow::Result<Vec<Record>> {
     let path = folder.join("records.jsonl");
     if !path.is_file() {
-        anyhow::bail!("{}: there is no run yet; run the experiment first", path.display());
+        anyhow::bail!("{}: not found; run the experiment first", path.display());
     }
     Ok(crate::report::read_records(&path)?)
 }
@@ -381,12 +383,12 @@ mod tests {
         assert_eq!(exit_code(|| panic!("a mistake of the program, as this test wants it")), 3);
     }
 
-    /// The words of an example's line up to its remark, a pipe or a file that a shell writes.
+    /// Splits an example's line into words, up to its remark, a pipe or a redirection.
     fn words(line: &str) -> Vec<String> {
         let example = line.split_once("   ").map_or(line, |(example, _)| example);
         let example = example.split(" | ").find(|part| part.starts_with("etcbench ")).unwrap_or(example);
         let example = example.split_once(" > ").map_or(example, |(example, _)| example).trim_end();
-        // A remark may stand two spaces behind a long example.
+        // A remark may follow a long example after two spaces.
         let example = example.split_once("  ").map_or(example, |(example, _)| example);
         let mut words = vec![String::new()];
         let mut quoted = false;
@@ -405,7 +407,7 @@ mod tests {
         let project = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut tried = 0;
         for line in examples() {
-            // A shell makes several names of this one.
+            // A shell expands this name to several.
             let several = |word: String| match word.contains('?') {
                 true => vec![word.replace('?', "1"), word.replace('?', "2")],
                 false => vec![word],

@@ -1,4 +1,4 @@
-//! `etcbench model`: external models, checked before they are trusted.
+//! `etcbench model`: checks external models before they are trusted.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ use crate::model::{Device, ModelKind, Precision};
 /// `etcbench model`.
 #[derive(Subcommand)]
 pub(super) enum ModelCommand {
-    /// Check an external model on a small generated task; exit code 1 when a check fails.
+    /// Check an external model on a small generated task; exit code 1 if a check fails.
     Check(CheckArguments),
 }
 
@@ -23,16 +23,16 @@ pub(super) enum ModelCommand {
   etcbench model check sklearn-forest
   etcbench model check mine --path ../somewhere/mine
 
-The program is started some times on generated flows. It must speak the protocol (models/PROTOCOL.md), answer the same
-in any order and batch, come back from a file as it was, give the same for the same seed or say that it may not, be wrong
-where the labels that it learns from are permuted, and leave no process behind.")]
+The program is started several times on generated flows. It must follow the protocol (models/PROTOCOL.md), predict
+the same in any order and batch, be unchanged after saving and loading, reproduce its fit with the same seed or
+declare that it may not, be wrong if its training labels are permuted, and leave no processes behind.")]
 pub(super) struct CheckArguments {
-    /// The model's name: that of its folder in models/.
+    /// The model's name: the name of its folder in models/.
     name: String,
-    /// Its folder, where that is not in models/; relative to the project's.
+    /// Its folder, if not in models/; relative to the project folder.
     #[arg(long, value_name = "FOLDER")]
     path: Option<PathBuf>,
-    /// Where it computes: auto, cpu, cuda or cuda:N.
+    /// Where the model runs: auto, cpu, cuda or cuda:N.
     #[arg(long, default_value = "cpu", value_name = "DEVICE")]
     device: String,
 }
@@ -70,7 +70,7 @@ fn find(arguments: &CheckArguments) -> anyhow::Result<ModelKind> {
         anyhow::anyhow!("models/: {}", declarative::unknown("external model", name, &known))
     })?;
     if kind.entry().external.is_none() {
-        anyhow::bail!("{name} is a model of etcbench's own, which its tests check; name one in models/");
+        anyhow::bail!("{name} is a built-in model, which etcbench's own tests check; name one in models/");
     }
     Ok(kind)
 }

@@ -1,5 +1,5 @@
-//! What subcommands print and how much of it: what is escaped, `--quiet` and `--verbose`, JSON for machines; `-` for standard
-//! input and output, and an output that is also read.
+//! What subcommands print, and how much: escaping, `--quiet` and `--verbose`, JSON for machines, `-` for standard input
+//! and output, and protection against overwriting an input.
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -11,17 +11,17 @@ use crate::storage;
 
 static STANDARD_OUTPUT_IS_A_FILE: AtomicBool = AtomicBool::new(false);
 
-/// Whether standard output is the file that the subcommand writes, or is kept for JSON.
+/// Returns whether standard output is the file that the subcommand writes, or is reserved for JSON.
 pub(super) fn is_standard_output() -> bool {
     STANDARD_OUTPUT_IS_A_FILE.load(Ordering::Relaxed)
 }
 
-/// How much is told beside what was asked for.
+/// How much is printed in addition to the requested output.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Verbosity {
-    /// Errors alone.
+    /// Errors only.
     Quiet,
-    /// What a person wants to know.
+    /// What a user usually wants to know.
     Normal,
     /// What is computed, what comes from the cache, and where time goes.
     Verbose,
@@ -29,22 +29,22 @@ pub(super) enum Verbosity {
 
 static VERBOSITY: OnceLock<Verbosity> = OnceLock::new();
 
-/// Sets how much is told, once, before anything is.
+/// Sets the verbosity, once, before anything is printed.
 pub(super) fn set_verbosity(verbosity: Verbosity) {
     let _ = VERBOSITY.set(verbosity);
 }
 
-/// How much is told.
+/// Returns the verbosity.
 pub(super) fn verbosity() -> Verbosity {
     VERBOSITY.get().copied().unwrap_or(Verbosity::Normal)
 }
 
-/// A count with its noun, of which `one` is the singular: `1 flow`, `2 flows`.
+/// Formats a count with its noun, given in the singular: `1 flow`, `2 flows`.
 pub(super) fn count(count: usize, one: &str) -> String {
     storage::counted(count as u64, one)
 }
 
-/// A time in the units that people read: `0.4 s`, `3 min 12 s`, `2 h 5 min`.
+/// Formats a duration in suitable units: `0.4 s`, `3 min 12 s`, `2 h 5 min`.
 pub(super) fn duration(seconds: f64) -> String {
     let whole = seconds.round() as u64;
     match whole {
@@ -54,16 +54,16 @@ pub(super) fn duration(seconds: f64) -> String {
     }
 }
 
-/// An option of what people also parse.
+/// The option for machine-readable output.
 #[derive(clap::Args)]
 pub(super) struct JsonOption {
-    /// Print one object of JSON on standard output; what is told to people goes to standard error.
+    /// Print one JSON object on standard output; other output goes to standard error.
     #[arg(long)]
     json: bool,
 }
 
 impl JsonOption {
-    /// Whether JSON is asked for; standard output is kept for it from now on.
+    /// Returns whether JSON is requested; if so, standard output is reserved for it from now on.
     pub(super) fn is_asked(&self) -> bool {
         if self.json {
             STANDARD_OUTPUT_IS_A_FILE.store(true, Ordering::Relaxed);
@@ -74,12 +74,12 @@ impl JsonOption {
 
 /// Prints a value as one line of JSON.
 pub(super) fn json(value: &serde_json::Value) {
-    // A string in JSON has its control characters escaped already.
+    // Control characters in JSON strings are already escaped.
     super::write_line(&mut std::io::stdout().lock(), &value.to_string());
 }
 
-/// Text as it may go to a terminal: characters that command one (names in a capture, a model or a definition can hold them) or
-/// turn the direction of writing are shown as their escapes; line ends and tabs stay.
+/// Makes text safe for a terminal: characters that control it (names in a capture, a model or a definition may contain
+/// them) or change the writing direction are replaced with their escapes, except line breaks and tabs.
 pub(super) fn shown(text: impl Into<String>) -> String {
     let text = text.into();
     let commands = |letter: char| {
@@ -99,12 +99,12 @@ pub(super) fn shown(text: impl Into<String>) -> String {
     shown
 }
 
-/// Whether standard output is a terminal.
+/// Returns whether standard output is a terminal.
 pub(super) fn is_terminal() -> bool {
     std::io::stdout().is_terminal()
 }
 
-/// A table as standard output shows it: as wide as the terminal, or Markdown where it goes elsewhere.
+/// Formats a table for standard output: as wide as the terminal, or as Markdown if it is not a terminal.
 pub(super) fn table(table: &Table) -> String {
     match is_terminal() {
         true => table.to_text(terminal_size::terminal_size().map(|(width, _)| width.0.into())),
@@ -112,7 +112,7 @@ pub(super) fn table(table: &Table) -> String {
     }
 }
 
-/// Says where a subcommand will write a file, before it says anything else; gives the file's name for people.
+/// Announces the output file before anything else is printed, and returns its name for messages.
 pub(super) fn announce(output: &Path) -> String {
     if storage::is_standard_output(output) {
         STANDARD_OUTPUT_IS_A_FILE.store(true, Ordering::Relaxed);
@@ -121,20 +121,20 @@ pub(super) fn announce(output: &Path) -> String {
     output.display().to_string()
 }
 
-/// The captures that a subcommand reads, `-` being standard input. None of them may be the file to write.
+/// Returns the captures that a subcommand reads, with `-` as standard input. None of them may be the output file.
 pub(super) fn captures(given: &[PathBuf], output: Option<&Path>) -> anyhow::Result<Vec<PathBuf>> {
     let standard_input = |path: &&PathBuf| [Path::new("-"), Path::new("/dev/stdin")].contains(&path.as_path());
     if given.iter().filter(standard_input).count() > 1 {
-        anyhow::bail!("standard input is named twice among the captures, but can be read once only");
+        anyhow::bail!("standard input is listed twice among the captures, but can only be read once");
     }
     if let Some(path) = output.and_then(|output| given.iter().find(|capture| is_same_file(capture, output))) {
-        anyhow::bail!("{}: is a capture to read and the file to write; choose another with -o", path.display());
+        anyhow::bail!("{}: is both an input and the output; choose another output with -o", path.display());
     }
     let named = |path: &PathBuf| if path == Path::new("-") { "/dev/stdin".into() } else { path.clone() };
     Ok(given.iter().map(named).collect())
 }
 
-/// What is no regular file, such as a terminal, may be both.
+/// Only regular files count: a terminal, for example, may be both.
 fn is_same_file(one: &Path, other: &Path) -> bool {
     one.is_file() && matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
 }

@@ -1,4 +1,4 @@
-//! `etcbench pretrain`: an ELMo pre-trained alone and kept in a file, for experiments to take.
+//! `etcbench pretrain`: pre-trains an ELMo and writes it to a file for use in experiments.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,29 +22,29 @@ use crate::{dataset, storage};
   etcbench pretrain --show elmo.safetensors
   etcbench run experiments/table2.toml --variants without_shortcuts --seeds 3, --set model.{ELMO}.elmo.pretrained=elmo.safetensors
 
-Of datasets, all captures are read, and no label. Of an experiment, the training part of one variant, seed and fold and the
-datasets of model.{ELMO}.elmo.corpus, without what its validation and test flows are of. An experiment that takes
-the file refuses it where it has seen flows that are to be tested. experiments/README.md says what is compared."))]
+For datasets, all captures are read, without labels. For an experiment, the training part of one variant, seed and
+fold and the datasets of model.{ELMO}.elmo.corpus, except what contains its validation and test flows. An experiment
+that uses the file refuses it if it has seen flows to be tested. experiments/README.md documents what is compared."))]
 pub(super) struct PretrainArguments {
-    /// Datasets; or one experiment: its name, such as table2, or its file.
+    /// Datasets, or one experiment, such as table2, or its file.
     #[arg(value_name = "DATASET|EXPERIMENT", required_unless_present = "show")]
     what: Vec<String>,
     /// The file to write.
     #[arg(short, long, value_name = "FILE", required_unless_present = "show")]
     output: Option<PathBuf>,
-    /// Print the card of a pre-trained ELMo's file as JSON, and do nothing else.
+    /// Print the card of a pre-trained ELMo's file as JSON, and exit.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["what", "output"])]
     show: Option<PathBuf>,
-    /// With datasets: flows, features and ELMo as in this experiment; the defaults when not given.
+    /// With datasets: use the flows, features and ELMo of this experiment; the defaults otherwise.
     #[arg(long, value_name = "EXPERIMENT")]
     like: Option<String>,
-    /// With an experiment: use this dataset in place of the file's. Repeat for several.
+    /// With an experiment: use this dataset instead of the file's. Repeat for several.
     #[arg(long, value_name = "NAME")]
     data: Vec<String>,
-    /// Of the experiment: a size in experiments/sizes, such as `demo`; the file's own sizes when not given.
+    /// With an experiment: a size in experiments/sizes, such as `demo`; the file's own sizes by default.
     #[arg(long, value_name = "NAME")]
     size: Option<String>,
-    /// Of the experiment: the one variant that is meant.
+    /// With an experiment: the variant to use.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     variants: Vec<String>,
     #[arg(
@@ -53,19 +53,19 @@ pub(super) struct PretrainArguments {
         help = with_models("Override any key, such as feature.bytes=64 or model.{ELMO}.elmo.epochs=4. Repeat for several")
     )]
     assignments: Vec<String>,
-    /// The seed, also of the experiment's split; 0, or the experiment's first, when not given.
+    /// The seed, also of the experiment's split; 0, or the experiment's first seed, by default.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// With an experiment: the fold, from 0.
+    /// With an experiment: the fold, counted from 0.
     #[arg(long, value_name = "K", default_value_t = 0)]
     fold: usize,
     /// Where to train: auto, cpu, cuda or cuda:N.
     #[arg(long, default_value = "auto", value_name = "DEVICE", value_parser = parse_device)]
     device: DeviceChoice,
-    /// How often the training is saved, from which the same command goes on; 0 saves after every batch.
+    /// How often the training is saved, so that repeating the command resumes it; 0 saves after every batch.
     #[arg(long, default_value_t = experiment::CHECKPOINT_INTERVAL.as_secs(), value_name = "SECONDS")]
     checkpoint_seconds: u64,
-    /// Compute everything again and keep nothing in results/cache.
+    /// Recompute everything and store nothing in results/cache.
     #[arg(long)]
     no_cache: bool,
 }
@@ -99,21 +99,18 @@ pub(super) fn pretrain(project: &Path, arguments: &PretrainArguments) -> anyhow:
         Some(experiment) => {
             anyhow::ensure!(
                 arguments.like.is_none(),
-                "--like goes with datasets; {} has settings of its own",
+                "--like is for datasets; {} has its own settings",
                 experiment.name
             );
             experiment::pretrain_experiment(&experiment, arguments.fold, &settings, progress.as_ref())?
         }
         None => {
             let PretrainArguments { what, like, data, size, variants, assignments, seed, fold, .. } = arguments;
-            anyhow::ensure!(
-                data.is_empty() && *fold == 0,
-                "--data and --fold go with an experiment, not with datasets"
-            );
+            anyhow::ensure!(data.is_empty() && *fold == 0, "--data and --fold are for an experiment, not for datasets");
             let recipe = match like {
                 Some(name) => Recipe::of_experiment(&read(project, name, arguments)?)?,
                 None => {
-                    anyhow::ensure!(size.is_none() && variants.is_empty(), "--size and --variants go with --like");
+                    anyhow::ensure!(size.is_none() && variants.is_empty(), "--size and --variants require --like");
                     Recipe::of_assignments(assignments)?
                 }
             };
@@ -125,7 +122,7 @@ pub(super) fn pretrain(project: &Path, arguments: &PretrainArguments) -> anyhow:
     Ok(Verdict::Done)
 }
 
-/// Whether the one thing that is named is an experiment; `--like` goes with datasets alone.
+/// Returns whether the single argument is an experiment; `--like` is only for datasets.
 fn is_experiment(project: &Path, name: &str, arguments: &PretrainArguments) -> anyhow::Result<bool> {
     if name.ends_with(".toml") {
         return Ok(true);
@@ -134,7 +131,7 @@ fn is_experiment(project: &Path, name: &str, arguments: &PretrainArguments) -> a
     let experiment = experiment_file(project, Path::new(name));
     if let (true, Ok(experiment), None) = (is_dataset, experiment, &arguments.like) {
         anyhow::bail!(
-            "{name} is a dataset and an experiment; name {} for the experiment, or add --like {name} for the dataset",
+            "{name} is a dataset and an experiment; use {} for the experiment, or add --like {name} for the dataset",
             experiment.display()
         );
     }
@@ -149,7 +146,7 @@ fn read(project: &Path, name: &str, arguments: &PretrainArguments) -> anyhow::Re
             true => error,
             false => {
                 let nearest = crate::declarative::did_you_mean(name, known.iter().map(String::as_str));
-                anyhow::anyhow!("{name}: there is no such dataset or experiment{nearest} (known: {})", known.join(", "))
+                anyhow::anyhow!("{name}: no such dataset or experiment{nearest} (known: {})", known.join(", "))
             }
         }
     })?;

@@ -1,5 +1,5 @@
-//! Progress for people: bars on a terminal, one below the other and none wider than it, plain lines otherwise. With
-//! `--verbose` every stage says at its end how long it took; with `--quiet` nothing is said.
+//! Progress for people: on a terminal, stacked bars no wider than it; otherwise plain lines. With `--verbose`, every
+//! stage reports its duration at the end; with `--quiet`, nothing is printed.
 
 use std::io::IsTerminal;
 use std::sync::Mutex;
@@ -10,7 +10,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use super::output::{Verbosity, duration, shown, verbosity};
 use crate::progress::{Progress, Silent};
 
-/// Chooses bars or lines by whether standard error is a terminal.
+/// Uses bars if standard error is a terminal, otherwise lines.
 pub(super) fn for_standard_error() -> Box<dyn Progress> {
     match verbosity() {
         Verbosity::Quiet => Box::new(Silent),
@@ -21,9 +21,9 @@ pub(super) fn for_standard_error() -> Box<dyn Progress> {
 
 #[derive(Default)]
 struct Bars {
-    // Together, so that none is drawn over another.
+    // Managed together, so that bars do not overwrite one another.
     drawn: MultiProgress,
-    // A stack: a stage may have stages of its own.
+    // A stack, because stages can be nested.
     bars: Mutex<Vec<Bar>>,
 }
 
@@ -31,7 +31,7 @@ struct Bar {
     bar: ProgressBar,
     name: String,
     start: Instant,
-    /// Whether it counts steps.
+    /// Whether the stage counts steps.
     counts: bool,
 }
 
@@ -43,14 +43,14 @@ impl Bars {
     }
 }
 
-/// How a bar looks on a terminal of `width` columns: what does not fit of its name and note is cut off.
+/// Returns the template of a bar for a terminal of `width` columns; the name and note are truncated to fit.
 fn template(width: usize, counts: bool, estimates: bool) -> String {
     let name = (width * 2 / 5).clamp(12, 40);
     if !counts {
         return format!("{{spinner}} {{prefix:{name}!}} {{wide_msg}}");
     }
     let bar = if width < 100 { 8 } else { 28 };
-    // One stage alone, the outermost, is asked how long it will take.
+    // Only the outermost counting stage shows an estimate.
     let left = if estimates { " {eta} left" } else { "" };
     format!("{{prefix:{name}!}} {{bar:{bar}}} {{pos}}/{{len}}{left} {{wide_msg}}")
 }
@@ -116,15 +116,15 @@ impl Lines {
     }
 }
 
-/// A log of short stages would be noise: a stage speaks at its end only if it took a while, and in
-/// between at most this often.
+/// Logging short stages would be noise: a stage reports its end only if it took a while, and its progress at most this
+/// often.
 const SILENCE: Duration = Duration::from_secs(20);
 
 fn tell(text: &str) {
     tell!("{text}");
 }
 
-/// What a stage says at its end.
+/// Returns what a stage reports at its end.
 fn ended(name: &str, start: Instant, note: &str) -> String {
     format!("  {name}: done in {} {note}", duration(start.elapsed().as_secs_f64())).trim_end().to_owned()
 }
@@ -188,7 +188,7 @@ mod tests {
 
     use super::*;
 
-    /// A terminal that keeps what is written to it.
+    /// A terminal that records what is written to it.
     #[derive(Debug, Clone)]
     struct Written(u16, Arc<Mutex<Vec<String>>>);
 

@@ -1,4 +1,4 @@
-//! `etcbench report`: all stored runs as one HTML page, and their tables and figures as files for a paper.
+//! `etcbench report`: writes all stored runs as one HTML page, and their tables and figures as files for a paper.
 
 use std::path::{Path, PathBuf};
 
@@ -17,17 +17,17 @@ use crate::{experiment, storage};
   etcbench report                                  every run under results/
   etcbench report table2-synth-demo -o table2.html   one run, by the name of its folder
 
-The page needs no network and no server. Exit code 1 when a run cannot be read or is not as it was written; the page then
-has the others. Tables go to paper/tables as CSV, Markdown and LaTeX, figures to paper/figures
-as SVG; `just paper` makes a PDF of them.")]
+The page needs no network and no server. Exit code 1 if a run cannot be read or was modified after it was written;
+the page then shows the others. Tables go to paper/tables as CSV, Markdown and LaTeX, figures to paper/figures as
+SVG; `just paper` builds a PDF from them.")]
 pub(super) struct ReportArguments {
-    /// Runs: names of folders under results/, or folders; all when not given, older ones that were kept (NAME.1) aside.
+    /// Runs: names of folders under results/, or folders; by default all, except older ones that were kept (NAME.1).
     #[arg(value_name = "RUN")]
     runs: Vec<PathBuf>,
     /// The page to write; `-` is standard output.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// The folder that gets tables/ and figures/.
+    /// The folder for tables/ and figures/.
     #[arg(long, value_name = "FOLDER")]
     paper: Option<PathBuf>,
 }
@@ -41,7 +41,7 @@ pub(super) fn report(project: &Path, arguments: &ReportArguments) -> anyhow::Res
         let (kept, last) =
             StoredRun::folders(&results)?.into_iter().partition::<Vec<_>, _>(|run| StoredRun::is_kept(run));
         if !kept.is_empty() {
-            tell!("{} left out (NAME.1 and so on); name a run to see it", output::count(kept.len(), "older run"));
+            tell!("{} left out (NAME.1 and so on); name a run to include it", output::count(kept.len(), "older run"));
         }
         last
     } else {
@@ -58,12 +58,12 @@ pub(super) fn report(project: &Path, arguments: &ReportArguments) -> anyhow::Res
                 if let Some(first) = run.changes.first() {
                     let more = run.changes.len() - 1;
                     let more = if more > 0 { format!(" (and {more} more, see the page)") } else { String::new() };
-                    progress.warn(&format!("{}: not as the run wrote it: {first}{more}", folder.display()));
+                    progress.warn(&format!("{}: modified after it was written: {first}{more}", folder.display()));
                     sound = false;
                 }
                 runs.push(run);
             }
-            // One broken run among all does not keep the others from their page; one that was asked for does.
+            // A broken run among all of them is skipped; one that was requested is an error.
             Err(error) if arguments.runs.is_empty() => {
                 progress.warn(&format!("{}: left out: {error}", folder.display()));
                 sound = false;
@@ -88,7 +88,7 @@ pub(super) fn report(project: &Path, arguments: &ReportArguments) -> anyhow::Res
     Ok(if sound { Verdict::Done } else { Verdict::CheckFailed })
 }
 
-/// The audits of all published tables.
+/// Returns the audits of all published tables.
 fn audits(project: &Path) -> anyhow::Result<Vec<(String, Table)>> {
     let mut tables = Vec::new();
     for path in published(project) {

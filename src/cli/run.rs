@@ -18,78 +18,79 @@ use crate::project::experiment_file;
 use crate::report;
 use crate::runs;
 
-/// What both subcommands take.
+/// Options of both subcommands.
 #[derive(Args)]
 pub(super) struct Options {
-    /// Use this dataset in place of the file's; `synth` generates its captures. Repeat for several.
+    /// Use this dataset instead of the file's; `synth` generates its captures. Repeat for several.
     #[arg(long, value_name = "NAME")]
     data: Vec<String>,
-    /// A size in experiments/sizes, such as `demo` or `ci`; the file's own sizes when not given.
+    /// A size in experiments/sizes, such as `demo` or `ci`; the file's own sizes by default.
     #[arg(long, value_name = "NAME")]
     size: Option<String>,
     /// Override any key of the experiment, such as feature.packets=8. Repeat for several.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     assignments: Vec<String>,
-    /// How many seeds (0, 1, ...), or a list such as 3,5,8.
+    /// Number of seeds (0, 1, ...), or a list such as 3,5,8.
     #[arg(long, value_name = "N|LIST", value_parser = parse_seeds)]
     seeds: Option<Seeds>,
     #[arg(long, value_name = "LIST", value_delimiter = ',', help = models_help())]
     models: Vec<String>,
-    /// Only these of the experiment's variants, such as as_published.
+    /// Only these variants of the experiment, such as as_published.
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     variants: Vec<String>,
     /// Where deep models train: auto, cpu, cuda or cuda:N.
     #[arg(long, default_value = "auto", value_name = "DEVICE", value_parser = parse_device)]
     device: DeviceChoice,
-    /// How a CUDA device takes matrix products: f32, tf32 or bf16.
+    /// Precision of matrix products on a CUDA device: f32, tf32 or bf16.
     #[arg(long, default_value = "f32", value_name = "NAME")]
     precision: Precision,
-    /// How often a deep model's training is saved, from which a stopped run goes on; 0 saves after every batch.
+    /// How often a deep model's training is saved, so that a stopped run can resume; 0 saves after every batch.
     #[arg(long, default_value_t = experiment::CHECKPOINT_INTERVAL.as_secs(), value_name = "SECONDS")]
     checkpoint_seconds: u64,
-    /// Refuse to begin where more memory than this is expected to be needed, such as 8G; by default what is free.
+    /// Refuse to start if the expected memory exceeds this, such as 8G; by default, the free memory.
     #[arg(long, value_name = "SIZE", value_parser = parse_size, conflicts_with_all = ["jobs", "slurm"])]
     memory_limit: Option<u64>,
-    /// Compute everything again and keep nothing in results/cache.
+    /// Recompute everything and store nothing in results/cache.
     #[arg(long)]
     no_cache: bool,
-    /// Read every capture to see that it is the one of before; without this a file of the same size, times and inode is.
+    /// Read every capture to check that it is unchanged; by default, a file with the same size, times and inode counts
+    /// as unchanged.
     #[arg(long, conflicts_with_all = ["no_cache", "slurm"])]
     verify: bool,
     /// Write every trained model into the run's folder `models`, ready for `etcbench classify`.
     #[arg(long, conflicts_with = "no_cache")]
     save_models: bool,
-    /// Replace the run in the results folder also where its results differ; without this it is kept as NAME.1, NAME.2, ...
+    /// Replace the stored run even if its results differ; by default it is kept as NAME.1, NAME.2, ...
     #[arg(long)]
     overwrite: bool,
     #[command(flatten)]
     json: JsonOption,
-    /// Read the data and say what would be computed: the resolved experiment, its flows and fits, memory and time, or the jobs
-    /// of --slurm. Nothing is trained or submitted.
+    /// Read the data and show what would be computed: the resolved experiment, its flows and fits, memory and time, or
+    /// the jobs of --slurm. Nothing is trained or submitted.
     #[arg(long)]
     dry_run: bool,
-    /// Compute variants and seeds in so many processes side by side, which share the threads.
+    /// Compute variants and seeds in this many parallel processes, which share the threads.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), conflicts_with = "no_cache")]
     jobs: Option<u16>,
     #[command(flatten)]
     slurm: SlurmArguments,
 }
 
-/// How a run is handed to Slurm.
+/// How a run is submitted to Slurm.
 #[derive(Args)]
 #[command(next_help_heading = "Slurm")]
 struct SlurmArguments {
-    /// Compute variants and seeds as Slurm job arrays; the same command again submits what is missing, or ends the run.
+    /// Compute variants and seeds as Slurm job arrays; repeat the command to submit missing units or to finish the run.
     #[arg(long, conflicts_with_all = ["jobs", "no_cache"])]
     slurm: bool,
-    /// Stay until all is computed, then print the tables.
+    /// Wait until everything is computed, then print the tables.
     #[arg(long, requires = "slurm")]
     wait: bool,
     /// Partition of all jobs.
     #[arg(long, requires = "slurm", value_name = "NAME")]
     partition: Option<String>,
-    /// Partition of the jobs that need no graphics card: what reads the flows before the units, and what puts the results
-    /// together after them.
+    /// Partition of the jobs that need no GPU: reading the flows before the units, and collecting the results after
+    /// them.
     #[arg(long, requires = "slurm", value_name = "NAME")]
     cpu_partition: Option<String>,
     /// Time limit of each job, such as 2:00:00.
@@ -98,16 +99,16 @@ struct SlurmArguments {
     /// Memory of each job, such as 16G.
     #[arg(long, requires = "slurm", value_name = "SIZE")]
     memory: Option<String>,
-    /// Processors of each job.
+    /// CPUs of each job.
     #[arg(long, requires = "slurm", value_name = "N")]
     cpus: Option<u32>,
-    /// Units that each task of an array computes, one after another: for many short ones.
+    /// Units that each task of an array computes, one after another; useful for many short units.
     #[arg(long, requires = "slurm", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=10_000))]
     units_per_task: Option<u16>,
-    /// The most tasks of an array that run at a time.
+    /// Maximum number of tasks of an array that run at the same time.
     #[arg(long, requires = "slurm", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     tasks_at_once: Option<u32>,
-    /// Graphics cards of each task, such as 1; deep models then train there or not at all.
+    /// GPUs of each task, such as 1; deep models then train only on a GPU.
     #[arg(long, requires = "slurm", value_name = "N")]
     gpus: Option<String>,
     /// Any other option of sbatch, such as --sbatch=--account=lab. Repeat for several.
@@ -115,15 +116,15 @@ struct SlurmArguments {
     others: Vec<String>,
 }
 
-/// Which stored run a subcommand is about.
+/// The stored run that a subcommand is about.
 #[derive(Args)]
 pub(super) struct Target {
     /// The experiment, such as table2, or one of its runs, such as table2-lab-demo.
     pub experiment: String,
-    /// The dataset it ran on, where not the file's own. Repeat for several.
+    /// The dataset it ran on, if not the file's own. Repeat for several.
     #[arg(long, value_name = "NAME")]
     pub data: Vec<String>,
-    /// The size it ran at, where not the file's own.
+    /// The size it ran at, if not the file's own.
     #[arg(long, value_name = "NAME")]
     pub size: Option<String>,
 }
@@ -141,8 +142,8 @@ pub(super) struct Target {
   etcbench run experiments/ustc-traffic.toml --models {OTHER} --seeds 1 --save-models
   etcbench run experiments/table2.toml --set feature.packets=8 --models {MODEL},{OTHER}
 
-Results go to results/EXPERIMENT-DATASET-SIZE. A run that is there with other results is kept as ...SIZE.1, .2 and so on
-unless with --overwrite; files of your own in the folder stay."))]
+Results go to results/EXPERIMENT-DATASET-SIZE. An existing run with different results is kept as ...SIZE.1, .2 and so on
+unless --overwrite is given; your own files in the folder stay."))]
 pub(super) struct RunArguments {
     /// The experiment, such as table2, or its file.
     experiment: PathBuf,
@@ -172,13 +173,13 @@ pub(super) struct ReproduceArguments {
     options: Options,
 }
 
-/// Seeds as given on the command line.
+/// Seeds given on the command line.
 #[derive(Clone)]
 pub(super) struct Seeds(pub Vec<u64>);
 
 pub(super) fn parse_seeds(text: &str) -> Result<Seeds, String> {
     let problem = |_| format!("`{text}` is neither a number of seeds nor a list such as 3,5,8");
-    // `3,` is the one seed 3, where `3` is three of them.
+    // `3,` is the single seed 3, whereas `3` is three seeds.
     let list = text.strip_suffix(',').unwrap_or(text);
     if let Some(list) = text.contains(',').then(|| list.split(',').map(|seed| seed.trim().parse::<u64>())) {
         return Ok(Seeds(list.collect::<Result<_, _>>().map_err(problem)?));
@@ -186,13 +187,11 @@ pub(super) fn parse_seeds(text: &str) -> Result<Seeds, String> {
     match text.parse::<u64>().map_err(problem)? {
         0 => Err("at least one seed is needed".to_owned()),
         count @ 1..=1000 => Ok(Seeds((0..count).collect())),
-        _ => {
-            Err(format!("{text} seeds are more than the 1000 that a run takes; for the one seed {text} write {text},"))
-        }
+        _ => Err(format!("{text} seeds exceed the maximum of 1000; for the single seed {text}, write {text},")),
     }
 }
 
-/// A size in bytes: a whole number of KiB, MiB, GiB or TiB.
+/// Parses a size in bytes: an integer number of KiB, MiB, GiB or TiB.
 pub(super) fn parse_size(text: &str) -> Result<u64, String> {
     let problem = || format!("`{text}` is not a size such as 500M or 8G");
     let unit = text.chars().last().and_then(|unit| "KMGT".find(unit.to_ascii_uppercase())).ok_or_else(problem)?;
@@ -213,7 +212,7 @@ impl Options {
         }
     }
 
-    /// How a run in units is to be computed; none where this process computes all.
+    /// Returns how to compute a run in units; `None` if this process computes everything.
     pub(super) fn in_units(&self) -> Option<InUnits> {
         let slurm = &self.slurm;
         if slurm.slurm {
@@ -233,15 +232,15 @@ impl Options {
         self.jobs.map(|jobs| InUnits::Local { jobs: jobs.into(), verify: self.verify })
     }
 
-    /// Whether JSON is asked for.
+    /// Returns whether JSON output is requested.
     pub(super) fn as_json(&self) -> bool {
         self.json.is_asked()
     }
 
-    /// The settings of a run in this process.
+    /// Returns the settings of a run in this process.
     ///
     /// # Errors
-    /// A device that is not there.
+    /// A device that is not available.
     pub(super) fn settings(&self, project: &Path) -> anyhow::Result<Settings> {
         let (device, precision) = self.device_names();
         let cache = if self.no_cache { Cache::disabled() } else { cache(project) }
@@ -250,10 +249,10 @@ impl Options {
         Ok(Settings { memory_limit: self.memory_limit, ..settings(project, &device, precision, cache)? })
     }
 
-    /// The device and precision, as a plan holds them.
+    /// Returns the names of the device and precision for a plan.
     pub(super) fn device_names(&self) -> (String, &'static str) {
         let device = match self.device {
-            // A node that lacks the card that was asked for must not compute on the processor in its stead.
+            // A node without the requested GPU must not fall back to the CPU.
             DeviceChoice::Auto if self.slurm.gpus.is_some() => "cuda".to_owned(),
             DeviceChoice::Auto => "auto".to_owned(),
             DeviceChoice::Chosen(device) => device.name(),
@@ -262,11 +261,11 @@ impl Options {
     }
 }
 
-/// Who computes units.
+/// Where the units are computed.
 pub(super) enum InUnits {
-    /// Processes on this machine, and whether captures are read again first.
+    /// In processes on this machine; `verify` reads the captures again first.
     Local { jobs: usize, verify: bool },
-    /// Slurm, and whether to stay until it has.
+    /// By Slurm; `wait` waits for it to finish.
     Slurm { options: SlurmOptions, wait: bool },
 }
 
@@ -290,7 +289,7 @@ pub(super) fn reproduce(project: &Path, arguments: &ReproduceArguments) -> anyho
     run_all(project, &paths, &arguments.options, &arguments.options.overrides())
 }
 
-/// Runs experiment files, of which `overrides` change what the options and the subcommand say.
+/// Runs experiment files with the given options and overrides.
 pub(super) fn run_all(
     project: &Path,
     paths: &[PathBuf],
@@ -299,10 +298,10 @@ pub(super) fn run_all(
 ) -> anyhow::Result<Verdict> {
     if options.save_models && overrides.ladder.is_some() {
         anyhow::bail!(
-            "--save-models is not for ladders: their models are many and of parts of the flows; use `etcbench run`"
+            "--save-models does not work with ladders, which fit many models to parts of the flows; use `etcbench run`"
         );
     }
-    // Every file is read, and its data looked for, before the first is run.
+    // Read every file and check for its data before running the first experiment.
     let experiments: Vec<Experiment> =
         paths.iter().map(|path| experiment::read_experiment(path, overrides)).collect::<Result<_, _>>()?;
     for experiment in &experiments {
@@ -346,7 +345,7 @@ pub(super) fn run_all(
     ended.tell(options.json.is_asked())
 }
 
-/// Runs that ended: what is printed and told of them once all have.
+/// Finished runs, reported together at the end.
 #[derive(Default)]
 pub(super) struct Ended {
     summaries: Vec<RunSummary>,
@@ -354,7 +353,7 @@ pub(super) struct Ended {
 }
 
 impl Ended {
-    /// Writes a run's folder, as [`runs::write_results`], and says where an older run is kept.
+    /// Writes a run's folder with [`runs::write_results`], and reports where an older run is kept.
     pub(super) fn write(
         &mut self,
         project: &Path,
@@ -367,7 +366,7 @@ impl Ended {
         let written = runs::write_results(project, run, folder, units, models, overwrite)?;
         if let Some(kept) = &written.kept {
             let advice = if overwrite { "" } else { " (--overwrite replaces them)" };
-            tell!("{}: older results that differ are kept in {}{advice}", run.experiment.name, kept.display());
+            tell!("{}: older, different results are kept in {}{advice}", run.experiment.name, kept.display());
         }
         let units = (!units.is_empty()).then_some(units.len());
         self.summaries.push(RunSummary::new(project, run, folder, units, written.kept, written.tables)?);
@@ -375,9 +374,9 @@ impl Ended {
         Ok(())
     }
 
-    /// Prints the tables of all runs and how the models rank over them, and tells how the runs ended.
+    /// Prints the tables of all runs and the ranking of models over them, and reports how the runs ended.
     pub(super) fn tell(self, json: bool) -> anyhow::Result<Verdict> {
-        // Over several tables models can be ranked; over one they cannot.
+        // Models can only be ranked over several tables.
         let rankings = report::rankings(&self.records, Metric::MACRO_F1.key)?;
         let rankings: Vec<report::Table> = rankings.iter().map(report::ranking_table).collect();
         if json {
@@ -393,7 +392,7 @@ impl Ended {
             return Ok(Verdict::Done);
         }
         complain!(
-            "{} failed; the tables say which, and `failures` of run.json how. The same command tries them again",
+            "{} failed; see the tables, and `failures` in run.json. Repeat the command to retry",
             output::count(failed, "fit")
         );
         Ok(Verdict::CheckFailed)

@@ -1,5 +1,5 @@
-//! How a run ends: five lines for people (how much was computed and how long it took, the best score, where tables and
-//! details are, what to look at next), or one object of JSON; with `--verbose` where the time went.
+//! The report at the end of a run: five lines (what was computed and how long it took, the best score, where to find
+//! tables and details, and what to look at next), or one JSON object; with `--verbose`, also where the time went.
 
 use std::path::{Path, PathBuf};
 
@@ -9,9 +9,9 @@ use super::output::{self, Verbosity, count, duration, verbosity};
 use crate::experiment::{self, BestScore, Run, StageCounts};
 use crate::report::{RunFacts, Table, ToleranceFile};
 
-/// What is told of a run at its end.
+/// The facts reported at the end of a run.
 pub(super) struct RunSummary {
-    /// The name of its folder.
+    /// Name of its folder.
     name: String,
     folder: PathBuf,
     experiment: String,
@@ -19,7 +19,7 @@ pub(super) struct RunSummary {
     fits: usize,
     reused: usize,
     flows_reused: bool,
-    /// Units that other processes computed.
+    /// Number of units, if other processes computed them.
     units: Option<usize>,
     failed: usize,
     best: Option<BestScore>,
@@ -28,15 +28,15 @@ pub(super) struct RunSummary {
     overrides: Vec<String>,
     kept: Option<PathBuf>,
     stages: StageCounts,
-    /// Seconds of the fits that were computed now, by model and what it reads.
+    /// Seconds of the fits that were computed in this run, by model and input.
     times: Vec<(String, f64)>,
     tables: Vec<Table>,
-    /// Whether there are expectations that it can be checked against.
+    /// Whether there are expectations to check it against.
     has_tolerances: bool,
 }
 
 impl RunSummary {
-    /// What is told of `run`, whose folder was just written.
+    /// Collects the facts about `run`, whose folder was just written.
     ///
     /// # Errors
     /// A `run.json` that cannot be read back.
@@ -64,7 +64,7 @@ impl RunSummary {
         Ok(Self {
             name: folder.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             folder: folder.to_owned(),
-            // A run that the command line changed is not what they are of.
+            // The tolerances do not apply to a run that was changed on the command line.
             has_tolerances: folder.ends_with(format!("{experiment}-{}-{size}", datasets.join("+")))
                 && ToleranceFile::path(&tolerances, experiment, &datasets.join("+"), size).is_file(),
             experiment: facts.experiment,
@@ -85,17 +85,17 @@ impl RunSummary {
         })
     }
 
-    /// How many fits failed.
+    /// Returns how many fits failed.
     pub(super) fn failed(&self) -> usize {
         self.failed
     }
 
-    /// Its tables, for people.
+    /// Returns its tables.
     pub(super) fn tables(&self) -> &[Table] {
         &self.tables
     }
 
-    /// The run as JSON.
+    /// Returns the run as JSON.
     pub(super) fn to_json(&self) -> serde_json::Value {
         json!({
             "name": self.name,
@@ -128,7 +128,7 @@ impl RunSummary {
         format!("{}: {}{how}{time}; results in {}", self.experiment, count(self.fits, "fit"), self.folder.display())
     }
 
-    /// What `--verbose` adds.
+    /// Prints what `--verbose` adds.
     fn tell_details(&self) {
         for (stage, counts) in &self.stages {
             tell!("  stage {stage}: {} computed, {} from the cache", counts.computed, counts.reused);
@@ -139,7 +139,7 @@ impl RunSummary {
     }
 }
 
-/// Tells how runs ended.
+/// Reports how runs ended.
 pub(super) fn tell(summaries: &[RunSummary]) {
     for summary in summaries {
         tell!("{}", summary.head());
@@ -166,7 +166,7 @@ pub(super) fn tell(summaries: &[RunSummary]) {
     }
 }
 
-/// Prints runs as one object of JSON.
+/// Prints runs as one JSON object.
 pub(super) fn print_json(summaries: &[RunSummary], rankings: &[Table]) {
     output::json(&json!({
         "runs": summaries.iter().map(RunSummary::to_json).collect::<Vec<_>>(),

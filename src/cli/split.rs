@@ -1,4 +1,4 @@
-//! `etcbench split`: how an experiment divides its flows, as a file.
+//! `etcbench split`: writes how an experiment splits its flows.
 
 use std::path::{Path, PathBuf};
 
@@ -17,19 +17,19 @@ use crate::split::{Split, write_splits};
 pub(super) struct SplitArguments {
     #[command(flatten)]
     divided: Divided,
-    /// The CSV file to write (columns: see results/FORMAT.md); `-` is standard output.
+    /// The CSV file to write (results/FORMAT.md documents its columns); `-` is standard output.
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
 }
 
-/// Writes the splits of an experiment's one variant, of every seed.
+/// Writes the splits of an experiment's single variant, for every seed.
 pub(super) fn split(project: &Path, arguments: &SplitArguments) -> anyhow::Result<Verdict> {
     let written_to = output::announce(&arguments.output);
     let (experiment, variants) = arguments.divided.divide(project)?;
     let [variant] = variants.as_slice() else {
         let names: Vec<&str> = variants.iter().map(|variant| variant.name.as_str()).collect();
         anyhow::bail!(
-            "{} has {} variants, which divide the flows each in its own way; choose one with --variants ({})",
+            "{} has {} variants with different splits; choose one with --variants ({})",
             experiment.name,
             names.len(),
             names.join(", ")

@@ -1,4 +1,4 @@
-//! `etcbench submission`: a run as one file that others can check, and the check.
+//! `etcbench submission`: packs a run as one file that others can check, and checks such files.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ use crate::submission::{self, Bundle, Checked, Finding, Rerun};
 pub(super) enum SubmissionCommand {
     /// Pack a run as one file, a bundle, named by the hash of its content.
     Pack(PackArguments),
-    /// Compute everything that bundles claim again, from their predictions and splits; exit code 1 when something is found.
+    /// Recompute everything that bundles claim from their predictions and splits; exit code 1 if there are findings.
     Check(CheckArguments),
 }
 
@@ -26,11 +26,11 @@ pub(super) enum SubmissionCommand {
   etcbench submission pack table2-lab-demo -o leaderboard
   etcbench submission pack results/table2-lab-demo -o table2.etcbundle
 
-The same run gives the same bytes. What models say under the conditions of [evaluation] is left out.")]
+The same run always produces the same bytes. Predictions under the conditions of [evaluation] are left out.")]
 pub(super) struct PackArguments {
     /// The run: its folder, or the folder's name under results/.
     run: PathBuf,
-    /// The bundle's file, `-` being standard output; in a folder it gets the name RUN-HASH.etcbundle.
+    /// The bundle's file; `-` is standard output. In a folder, the file is named RUN-HASH.etcbundle.
     #[arg(short, long, value_name = "PATH")]
     output: PathBuf,
 }
@@ -41,13 +41,13 @@ pub(super) struct PackArguments {
   etcbench submission check leaderboard/*.etcbundle
   etcbench submission check --rerun table2.etcbundle
 
-The rules are in leaderboard/RULES.md, with what no bundle can show. A line per finding; exit code 1 where there is one, 2 where a
-file is no bundle.")]
+leaderboard/RULES.md lists the rules, and what no bundle can show. Prints one line per finding; exit code 1 if there
+are findings, 2 if a file is not a bundle.")]
 pub(super) struct CheckArguments {
     /// Bundles.
     #[arg(required = true, value_name = "BUNDLE")]
     bundles: Vec<PathBuf>,
-    /// Also run what passes again, which needs its data and external models here, and compare within tolerances.
+    /// Also rerun the bundles that pass, which requires their data and external models, and compare within tolerances.
     #[arg(long)]
     rerun: bool,
 }
@@ -78,7 +78,7 @@ fn pack(project: &Path, arguments: &PackArguments) -> anyhow::Result<Verdict> {
 
 fn check(project: &Path, arguments: &CheckArguments) -> anyhow::Result<Verdict> {
     let mut verdict = Verdict::Done;
-    // All are read first: a file that is no bundle is told before any is checked.
+    // Open all files first, so that one that is not a bundle is reported before any is checked.
     let bundles =
         arguments.bundles.iter().map(|path| Ok((path, Bundle::open(path)?))).collect::<anyhow::Result<Vec<_>>>()?;
     for (path, bundle) in bundles {
@@ -91,7 +91,7 @@ fn check(project: &Path, arguments: &CheckArguments) -> anyhow::Result<Verdict> 
             say!("{}: {finding}", path.display());
         }
         if findings.is_empty() {
-            let how = if arguments.rerun { ", and the same when it is run again" } else { "" };
+            let how = if arguments.rerun { ", and the same when rerun" } else { "" };
             say!("{}: nothing found{how}; identity {}", path.display(), bundle.identity);
         } else {
             verdict = Verdict::CheckFailed;

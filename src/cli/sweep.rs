@@ -1,4 +1,4 @@
-//! `etcbench sweep`: how far runs in units are; and the parts of such runs that other processes and Slurm start.
+//! `etcbench sweep`: shows the progress of runs in units, and runs the parts that other processes and Slurm start.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,15 +15,15 @@ use crate::report::{Cell, Column, Table};
 /// `etcbench sweep`.
 #[derive(Subcommand)]
 pub(super) enum SweepCommand {
-    /// Show every unit of a run: done, running, queued, failed and why, lost or waiting.
+    /// Show every unit of a run: done, running, queued, failed (with the reason), lost or waiting.
     Status(StatusArguments),
     /// Compute one unit.
     #[command(hide = true)]
     Unit(UnitArguments),
-    /// Put the flows that units share into the cache.
+    /// Load the flows that units share into the cache.
     #[command(hide = true)]
     Flows(NameArguments),
-    /// Put the results together once all units are done.
+    /// Collect the results once all units are done.
     #[command(hide = true)]
     Gather(NameArguments),
 }
@@ -31,13 +31,13 @@ pub(super) enum SweepCommand {
 /// `etcbench sweep status`.
 #[derive(Args)]
 #[command(after_help = "Examples:
-  etcbench sweep status                                   all runs in units, a line each
+  etcbench sweep status                                   all runs in units, one line each
   etcbench sweep status ablation-n-iscxvpn2016-full       one of them, unit by unit
 
-A unit is done when its results are in the cache; Slurm is asked only for what is in its queue. Exit code 1 when a unit
-failed or was lost: the command that began the run, given again, computes or submits only what is missing.")]
+A unit is done when its results are in the cache; Slurm is only queried for its queue. Exit code 1 if a unit failed
+or was lost; repeat the command that started the run to compute or submit only what is missing.")]
 pub(super) struct StatusArguments {
-    /// The run, as the command that began it called it; all when not given.
+    /// The run, by the name that its command printed; all runs by default.
     name: Option<String>,
     #[command(flatten)]
     json: JsonOption,
@@ -48,10 +48,10 @@ pub(super) struct StatusArguments {
 pub(super) struct UnitArguments {
     /// The plan's name.
     name: String,
-    /// The unit, from 0.
+    /// Number of the unit, counted from 0.
     #[arg(long)]
     number: usize,
-    /// End when standard input does: whoever started this process has ended, for whatever reason.
+    /// Exit when standard input ends, which means that the process that started this one has ended.
     #[arg(long)]
     attached: bool,
 }
@@ -85,7 +85,7 @@ pub(super) fn sweep(project: &Path, command: &SweepCommand) -> anyhow::Result<Ve
     }
 }
 
-/// What became of a unit, for people.
+/// The state of a unit, for display.
 struct Standing {
     word: &'static str,
     detail: String,
@@ -110,13 +110,14 @@ fn standing(record: Option<&UnitRecord>, queued: Option<&String>, done: bool) ->
         (Some(record), None) => match record.state {
             UnitState::Failed => standing("failed", failure.unwrap_or_default()),
             UnitState::Begun if is_alive(record) => standing("running", format!("on {}", record.host)),
-            UnitState::Begun => standing("lost", format!("its process on {} ended without a word", record.host)),
+            UnitState::Begun => standing("lost", format!("its process on {} ended without a result", record.host)),
             UnitState::Done => standing("waiting", "its results are no longer in the cache".to_owned()),
         },
     }
 }
 
-/// Whether the process of a unit that this machine began still runs. What Slurm began would be in its queue.
+/// Returns whether the process of a unit that this machine started is still running. Units started by Slurm would be in
+/// its queue.
 fn is_alive(record: &UnitRecord) -> bool {
     let command = std::fs::read(format!("/proc/{}/cmdline", record.process)).unwrap_or_default();
     let words: Vec<&[u8]> = command.split(|&byte| byte == 0).collect();
@@ -128,7 +129,7 @@ fn status(project: &Path, arguments: &StatusArguments) -> anyhow::Result<Verdict
     let cache = cache(project);
     let names = experiment::plan_names(project);
     if names.is_empty() && name.is_none() && !as_json {
-        say!("no run in units yet; etcbench run FILE with --jobs or --slurm makes one");
+        say!("no runs in units yet; start one with `etcbench run FILE --jobs N` or `--slurm`");
         return Ok(Verdict::Done);
     }
     let wanted = match name {
@@ -148,7 +149,9 @@ fn status(project: &Path, arguments: &StatusArguments) -> anyhow::Result<Verdict
     let mut notes = Vec::new();
     let queue = if submitted { Queue::ask() } else { Ok(Queue::default()) };
     let queue = queue.unwrap_or_else(|error| {
-        notes.push(format!("Slurm's queue is not known here ({error}), so what it runs is shown as lost or waiting."));
+        notes.push(format!(
+            "Slurm's queue is not available here ({error}), so units that it runs are shown as lost or waiting."
+        ));
         Queue::default()
     });
     let mut bad = false;

@@ -1,4 +1,4 @@
-//! `etcbench tables`: the tables of a stored run, made again from its records.
+//! `etcbench tables`: rebuilds the tables of a stored run from its records.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ use crate::storage;
   etcbench tables table2 --data synth --size demo
   etcbench tables table2-synth-demo
 
-The tables of the last run; older ones that were kept (NAME.1, ...) stay as they are.")]
+Rebuilds the tables of the last run; older runs that were kept (NAME.1, ...) are not changed.")]
 pub(super) struct TablesArguments {
     #[command(flatten)]
     target: Target,

@@ -1,5 +1,5 @@
-//! A run in units: computed by processes side by side on this machine, or by Slurm, and then put together as any other
-//! run, with every fit taken from the cache.
+//! A run in units: computed by parallel processes on this machine, or by Slurm, and then assembled like any other run,
+//! with every fit taken from the cache.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,12 +14,12 @@ use super::{Verdict, progress};
 use crate::experiment::{self, Cache, PlanOptions, PlannedRun, Queue, Settings, SlurmOptions, UnitRecord, UnitState};
 use crate::progress::Progress;
 
-/// How often processes of this machine are looked after.
+/// Interval between checks of local processes.
 const LOCAL_PAUSE: Duration = Duration::from_millis(50);
-/// How often Slurm is asked; it serves others too.
+/// Interval between queries of Slurm, which serves others too.
 const SLURM_PAUSE: Duration = Duration::from_secs(3);
 
-/// Computes the units that are missing and, unless Slurm is left to do so, puts everything together.
+/// Computes the missing units and assembles the run, unless that is left to Slurm.
 pub(super) fn compute(project: &Path, planned: &PlannedRun, how: &InUnits, json: bool) -> anyhow::Result<Verdict> {
     let progress = progress::for_standard_error();
     match how {
@@ -33,7 +33,7 @@ pub(super) fn compute(project: &Path, planned: &PlannedRun, how: &InUnits, json:
     gather(project, planned, progress.as_ref(), json)
 }
 
-/// Puts the flows that units share into the cache.
+/// Loads the flows that units share into the cache.
 pub(super) fn load_shared(
     project: &Path,
     planned: &PlannedRun,
@@ -48,10 +48,10 @@ pub(super) fn load_shared(
     Ok(planned.set_shared_loaded()?)
 }
 
-/// Computes one unit in this process, and keeps its record.
+/// Computes one unit in this process, and stores its record.
 pub(super) fn run_unit(project: &Path, planned: &PlannedRun, number: usize) -> anyhow::Result<Verdict> {
     let unit = planned.units.get(number).with_context(|| {
-        format!("{} has {}, and none with number {number}", planned.plan.name, count(planned.units.len(), "unit"))
+        format!("{} has {}, but none with number {number}", planned.plan.name, count(planned.units.len(), "unit"))
     })?;
     let PlanOptions { device, precision, checkpoint_seconds, .. } = &planned.plan.options;
     let cache = cache(project).with_checkpoint_interval(Duration::from_secs(*checkpoint_seconds));
@@ -80,7 +80,7 @@ pub(super) fn run_unit(project: &Path, planned: &PlannedRun, number: usize) -> a
     Ok(if result?.failures.is_empty() { Verdict::Done } else { Verdict::CheckFailed })
 }
 
-/// Children that end with their owner.
+/// Child processes that are killed when this is dropped.
 struct Children(Vec<(usize, Child)>);
 
 impl Drop for Children {
@@ -111,7 +111,7 @@ fn local(
     let threads = (rayon::current_num_threads() / jobs).max(1);
     let there = planned.units.len() - missing.len();
     progress.begin(
-        &format!("{}: {}, {there} there", planned.plan.name, count(planned.units.len(), "unit")),
+        &format!("{}: {}, {there} already done", planned.plan.name, count(planned.units.len(), "unit")),
         planned.units.len() as u64,
     );
     progress.advance(there as u64);
@@ -130,7 +130,7 @@ fn local(
         let mut index = 0;
         while let Some((number, child)) = running.0.get_mut(index) {
             let number = *number;
-            match child.try_wait().context("a process of this run cannot be looked after")? {
+            match child.try_wait().context("cannot check a process of this run")? {
                 None => index += 1,
                 Some(status) => {
                     running.0.remove(index);
@@ -150,7 +150,7 @@ fn local(
     progress.end();
     if let Some((&number, problem)) = failed.first_key_value() {
         anyhow::bail!(
-            "{} of {} units failed, the first of them {}: {problem}; the others are kept, and the same command again tries \
+            "{} of {} units failed, the first of them {}: {problem}; the others are kept; repeat the command to retry \
              only what is missing",
             failed.len(),
             planned.units.len(),
@@ -160,8 +160,8 @@ fn local(
     Ok(())
 }
 
-/// A process of this program that computes a unit and writes to the unit's log. It ends when its standard input does, a
-/// pipe that this process holds: no signal to this one leaves it running.
+/// Starts a process of this program that computes a unit and writes to the unit's log. It exits when its standard
+/// input, a pipe from this process, is closed: whatever signal kills this process, the other does not keep running.
 fn start(project: &Path, planned: &PlannedRun, number: usize, threads: usize) -> anyhow::Result<Child> {
     let path = planned.log(number);
     let log = || -> std::io::Result<std::fs::File> {
@@ -182,10 +182,10 @@ fn start(project: &Path, planned: &PlannedRun, number: usize, threads: usize) ->
         .stdout(log.try_clone()?)
         .stderr(log)
         .spawn()
-        .context("a process of this run cannot be started")
+        .context("cannot start a process of this run")
 }
 
-/// Submits what is missing and not in the queue; whether it stayed until all is there.
+/// Submits what is missing and not in the queue; returns whether it waited until everything is done.
 fn slurm(
     project: &Path,
     planned: &PlannedRun,
@@ -206,19 +206,19 @@ fn slurm(
     if !new.is_empty() {
         crate::storage::create_folder(&planned.folder().join("log"))?;
         let last = experiment::submit(planned, &folder, &new, options, &queue, !wait)?;
-        let what = if wait { "the last array" } else { "the results are put together by" };
+        let what = if wait { "the last array" } else { "the results are collected by" };
         tell!("{name}: {} of {} units submitted to Slurm; {what} job {last}", new.len(), planned.units.len());
     } else {
-        tell!("{name}: what is missing, {}, is in Slurm's queue already", count(missing.len(), "unit"));
+        tell!("{name}: {} missing, already in Slurm's queue", count(missing.len(), "unit"));
     }
     if !wait {
-        tell!("etcbench sweep status {name} shows how far they are; the same command again submits what failed");
+        tell!("`etcbench sweep status {name}` shows their progress; repeat the command to resubmit what failed");
         return Ok(false);
     }
     progress.begin(&format!("{name}: {}", count(planned.units.len(), "unit")), planned.units.len() as u64);
     let mut left = missing;
     progress.advance((planned.units.len() - left.len()) as u64);
-    // A file system may show what another machine wrote a little late.
+    // A file system may show what another machine wrote with a delay.
     let mut idle = 0;
     while !left.is_empty() && idle < 3 {
         std::thread::sleep(SLURM_PAUSE);
@@ -239,8 +239,8 @@ fn slurm(
     if let Some(&number) = left.first() {
         let problem = planned.record(number).and_then(|record| record.problem);
         anyhow::bail!(
-            "{} of {} units are missing and no longer in Slurm's queue, the first of them {}: {}; the others are kept, and \
-             the same command again submits only what is missing",
+            "{} of {} units are missing and no longer in Slurm's queue, the first of them {}: {}; the others are kept; \
+             repeat the command to submit only what is missing",
             left.len(),
             planned.units.len(),
             planned.unit_name(number),
@@ -250,7 +250,7 @@ fn slurm(
     Ok(true)
 }
 
-/// Puts a run together whose units are all done: writes its results and prints its tables.
+/// Assembles a run whose units are all done: writes its results and prints its tables.
 pub(super) fn gather(
     project: &Path,
     planned: &PlannedRun,
@@ -262,7 +262,7 @@ pub(super) fn gather(
     let done: Vec<&UnitRecord> = ended.iter().flatten().collect();
     if done.len() < planned.units.len() {
         anyhow::bail!(
-            "{}: {} of {} units are done; etcbench sweep status {0} shows the others",
+            "{}: {} of {} units are done; `etcbench sweep status {0}` shows the others",
             planned.plan.name,
             done.len(),
             planned.units.len()
@@ -270,8 +270,8 @@ pub(super) fn gather(
     }
     if let Some(pair) = done.windows(2).find(|pair| pair[0].device != pair[1].device) {
         anyhow::bail!(
-            "{}: deep models trained on {} ({}) and on {} ({}); results of different devices are not put into one table, \
-             so name one with --device",
+            "{}: deep models trained on {} ({}) and on {} ({}); results of different devices cannot be combined in one \
+             table; choose one with --device",
             planned.plan.name,
             pair[0].device,
             pair[0].host,

@@ -19,10 +19,10 @@ use crate::report;
   etcbench verify-models --data iscxvpn2016 --models {OTHER}
   etcbench verify-models --device cuda --models {ELMO}     in a build with the feature dfdx-cuda
 
-The flows, models and their keys are those of experiments/verify-models.toml. Exit code 1 when the
-predictions of a model's two implementations agree less, or their macro F1 differ more, than is stated."))]
+The flows, models and their keys are those of experiments/verify-models.toml. Exit code 1 if the two implementations
+of a model agree on fewer predictions, or differ more in macro F1, than its entry allows."))]
 pub(super) struct VerifyModelsArguments {
-    /// Use this dataset in place of the generated one. Repeat for several.
+    /// Use this dataset instead of the generated one. Repeat for several.
     #[arg(long, value_name = "NAME")]
     data: Vec<String>,
     #[arg(long, value_name = "LIST", value_delimiter = ',', help = models_help())]
@@ -30,13 +30,13 @@ pub(super) struct VerifyModelsArguments {
     /// Override any key of experiments/verify-models.toml. Repeat for several.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     assignments: Vec<String>,
-    /// Where both implementations of a deep model train: auto, cpu, cuda or cuda:N. The reference trains on a card only
-    /// where it was built with the feature dfdx-cuda.
+    /// Where both implementations of a deep model train: auto, cpu, cuda or cuda:N. The reference trains on a GPU only
+    /// if etcbench was built with the feature dfdx-cuda.
     #[arg(long, default_value = "cpu", value_name = "DEVICE", value_parser = parse_device)]
     device: DeviceChoice,
 }
 
-/// Runs both implementations and prints how far they agree.
+/// Runs both implementations and prints how closely they agree.
 pub(super) fn verify_models(project: &Path, arguments: &VerifyModelsArguments) -> anyhow::Result<Verdict> {
     let overrides = Overrides {
         data: arguments.data.clone(),

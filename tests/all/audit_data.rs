@@ -134,7 +134,7 @@ fn what_a_released_split_leaks_is_named() {
     let output = project.etcbench(&arguments);
     assert!(String::from_utf8_lossy(&output.stdout).contains("10.0 % of the test flows have the bytes"));
 
-    project.refused(&arguments[..3], &["name arrays or files after `train` and `test`"]);
+    project.refused(&arguments[..3], &["must contain `train` and `test`"]);
     project.refused(&["audit-data", "apart/y_train.npy"], &["y_train.npy", "0 array(s) of rows and 1 of classes"]);
     project.write("apart/z.npy", npy(&clean[0].0));
     project.refused(&["audit-data", "apart/z.npy"], &["z.npy", "rename it"]);

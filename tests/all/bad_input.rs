@@ -140,7 +140,7 @@ fn compressed_captures_and_archives() {
     assert_eq!(missing.matches("No such file or directory").count(), 1, "{missing}");
     let both = project.etcbench(&[&features("whole.pcap.xz")[..], &["--tunnels", "both"]].concat());
     assert_eq!(both.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&both.stderr).contains("it is one of outer, inner"));
+    assert!(String::from_utf8_lossy(&both.stderr).contains("it must be one of outer, inner"));
     assert!(!project.path("flows.parquet").exists());
     project.done(&features("whole.pcap.xz"));
     project.done(&[&features("methods.zip!folder/nested.pcap.gz")[..], &["--tunnels", "inner"]].concat());

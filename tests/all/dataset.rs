@@ -111,7 +111,7 @@ fn verify_reads_archives_and_tells_what_is_there_twice_damaged_missing_or_foreig
             "without label other.pcap",
             "missing Five",
             "unexpected rest.tar.xz, 8 bytes, an archive whose members are not read in place; unpack it with",
-            "4 captures used (1 damaged), 1 without label, 1 missing, 1 there twice, 0 left out",
+            "4 captures used (1 damaged), 1 without label, 1 missing, 1 duplicate, 0 excluded",
         ],
     );
     // The same captures packed otherwise are the same data; a byte that changed is told.
@@ -129,7 +129,7 @@ fn verify_reads_archives_and_tells_what_is_there_twice_damaged_missing_or_foreig
     let ours = project.path("ours.json");
     let against = ["data", "verify", "small", "--against", ours.to_str().unwrap(), "--manifest", "theirs.csv"];
     let (text, _) = told(&other, &against);
-    holds(&text, &["here and the manifest hold the same data"]);
+    holds(&text, &["here and the manifest contain the same data"]);
     let theirs = other.path("theirs.csv");
     let (text, code) = told(&other, &["data", "compare", ours.to_str().unwrap(), theirs.to_str().unwrap()]);
     assert_eq!(code, Some(0), "{text}");
@@ -186,12 +186,12 @@ fn a_folder_per_class_becomes_a_dataset_and_a_run_stores_its_manifest() {
     holds(&text, &["chat: 3 captures", "mail: 2 captures", "dataset mine with 2 classes", "data/mine is a link to "]);
     assert!(!fs::read_to_string(project.path("data/mine.toml")).unwrap().contains("folder ="));
     project.write("empty/readme.txt", "");
-    project.refused(&["data", "init", "nothing", "--folder", "empty"], &["make one per class"]);
+    project.refused(&["data", "init", "nothing", "--folder", "empty"], &["create one folder per class"]);
     assert!(project.path("data/nothing").symlink_metadata().is_err());
-    project.refused(&["data", "init", "mine", "--folder", "mine"], &["is there already"]);
+    project.refused(&["data", "init", "mine", "--folder", "mine"], &["already exists"]);
     project.refused(&["data", "init", "bad/name", "--folder", "mine"], &["use letters, digits"]);
     assert!(!project.path("data/bad").exists());
-    project.refused(&["data", "init", "other", "--folder", "nowhere"], &["there is no such folder"]);
+    project.refused(&["data", "init", "other", "--folder", "nowhere"], &["no such folder"]);
     project.write("experiments/mine.toml", experiment("mine", "kind"));
     project.done(&["run", "experiments/mine.toml"]);
     let manifest = fs::read_to_string(project.path("results/mine-mine-full/manifests/mine.json")).unwrap();
@@ -308,7 +308,7 @@ fn ctu13_is_labelled_by_netflow_files_with_families_and_by_hosts() {
     holds(
         &text,
         &[
-            "2 flows with labels, 1 of no class, 1 unmatched (labels of 9/capture20110817.binetflow, at most 3 lines held)",
+            "2 flows with labels, 1 without a class, 1 unmatched (labels of 9/capture20110817.binetflow, at most 3 lines held)",
             "1 flow of scenario=9 content=headers traffic=botnet family=neris",
             "1 flow of scenario=9 content=headers traffic=normal family=none",
         ],
@@ -326,7 +326,7 @@ fn ctu13_is_labelled_by_netflow_files_with_families_and_by_hosts() {
     holds(
         &text,
         &[
-            "capture20110811.truncated.pcap: 0 flows with labels, 4 of no class",
+            "capture20110811.truncated.pcap: 0 flows with labels, 4 without a class",
             "3 flows of scenario=3 content=headers traffic=normal family=none",
         ],
     );
@@ -575,7 +575,10 @@ fn captures_by_other_names_are_told_of_and_used_where_a_definition_is_written() 
     fs::remove_file(project.path("data/small.toml")).unwrap();
     let (text, code) = told(&project, &["data", "init", "small", "--folder", "data/small", "--column", "kind"]);
     assert_eq!(code, Some(0), "{text}");
-    holds(&text, &["chat: 3 captures", "mail: 5 captures", "captures by other names are used too: **/*.cap, **/*.dmp"]);
+    holds(
+        &text,
+        &["chat: 3 captures", "mail: 5 captures", "captures with other names are used too: **/*.cap, **/*.dmp"],
+    );
     let (text, _) = told(&project, &["data", "labels", "small"]);
     holds(&text, &["24 flows of kind=chat", "40 flows of kind=mail"]);
 }

@@ -116,7 +116,7 @@ fn a_cut_file_of_tolerances_is_not_met() {
     let first = entries.split("[[tolerance]]").next().unwrap();
     fs::write(&path, format!("{header}[[tolerance]]{first}")).unwrap();
     let (code, told) = said(&project, &["check", "small"]);
-    assert!(code == Some(0) && told.contains("nothing is expected of "), "{told}");
+    assert!(code == Some(0) && told.contains("no expectations for "), "{told}");
     assert!(project.etcbench(&["check", "small", "--update", "--write"]).status.success());
     assert_eq!(fs::read_to_string(&path).unwrap(), whole);
 }

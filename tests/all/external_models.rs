@@ -189,7 +189,7 @@ fn what_is_exported_is_whole_and_what_is_imported_is_scored_and_marked() {
     assert!(
         fs::read_to_string(project.path("arrays/README.txt")).unwrap().contains("LABELS OF TEST ROWS ARE INCLUDED")
     );
-    project.refused(&["export", "points", "-o", "arrays"], &["is there already"]);
+    project.refused(&["export", "points", "-o", "arrays"], &["already exists"]);
     let mut folders = fs::read_dir(project.path("results")).unwrap().map(|entry| entry.unwrap().path());
     let folder = folders.find(|path| path.join("run.json").is_file()).unwrap();
     let predictions = folder.join("predictions/default-knn-statistics-seed0.csv");

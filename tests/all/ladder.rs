@@ -137,7 +137,7 @@ fn what_the_data_does_not_allow_is_left_out_and_named() {
     assert!(printed.contains(named), "{printed}");
     project.refused(&["ladder", "two", "--rungs", "time"], &["no rung of the ladder remains", "invented"]);
     project.refused(&["ladder", "two", "--rungs", "flow"], &["unknown rung `flow`", "flows"]);
-    project.refused(&["ladder", "two", "--save-models"], &["--save-models is not for ladders"]);
+    project.refused(&["ladder", "two", "--save-models"], &["--save-models does not work with ladders"]);
     project.refused(
         &["run", "experiments/two.toml", "--set", "selection.sample=\"packet\""],
         &["random_forest", "reads whole flows", "selection.sample"],

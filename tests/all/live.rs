@@ -120,7 +120,7 @@ fn a_model_on_whole_flows_decides_at_their_end() {
     let mut live = Live::start(&project, &["statistics.safetensors"]);
     live.write(&capture);
     let (lines, told, status) = live.end();
-    assert!(status.success() && told.contains("only the end of a flow tells"), "{told}");
+    assert!(status.success() && told.contains("this model needs features of complete flows"), "{told}");
     assert_eq!(lines.len(), 11);
     assert!(lines[1..].iter().all(|line| line[0] == "end"), "{lines:?}");
     // One line per flow and no events, as of a file.

@@ -89,10 +89,10 @@ fn experiments_and_runs_go_by_their_names() {
     for command in
         [&["run"][..], &["ladder"], &["split", "-o", "s.csv"], &["data", "leaks"], &["export", "-o", "arrays"]]
     {
-        project.refused(&[command, &["smal"]].concat(), &["smal: there is no such experiment", near]);
+        project.refused(&[command, &["smal"]].concat(), &["smal: no such experiment", near]);
     }
     for command in ["tables", "check"] {
-        let words = ["there is no such experiment or run", "did you mean `small-small-full`?"];
+        let words = ["no such experiment or run", "did you mean `small-small-full`?"];
         project.refused(&[command, "small-smal-full"], &words);
     }
 }

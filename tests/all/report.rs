@@ -106,7 +106,7 @@ fn what_is_not_there_is_told() {
     let nothing = project.done(&["report", "-o", "none.html", "--paper", "none"]);
     assert!(String::from_utf8_lossy(&nothing.stdout).contains("0 runs"));
     assert!(read(project.path("none.html")).contains("There is no stored run yet"));
-    project.refused(&["report", "table2"], &["table2", "there is no stored run"]);
+    project.refused(&["report", "table2"], &["table2", "no stored run"]);
     project.write("results/broken/records.jsonl", "{}\n");
     project.refused(&["report", "broken"], &["broken/run.json", "a run's folder has it"]);
 }

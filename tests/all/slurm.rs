@@ -215,7 +215,7 @@ fn a_sweep_survives_a_node_and_a_failed_point_and_gives_the_bytes_of_one_machine
     assert!(told(&output).contains("6 of 6 units submitted"), "{}", told(&output));
     // The same command while all is in the queue submits nothing a second time.
     let output = etcbench(&submit);
-    assert!(told(&output).contains("in Slurm's queue already"), "{}", told(&output));
+    assert!(told(&output).contains("already in Slurm's queue"), "{}", told(&output));
 
     let mut killed = None;
     cluster.until("a unit runs on node2", || {

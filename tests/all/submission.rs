@@ -482,7 +482,7 @@ fn a_bundle_is_run_again_where_its_data_is() {
         (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
     };
     let (code, told) = again(&name);
-    assert!(code == Some(0) && told.contains("nothing found, and the same when it is run again"), "{told}");
+    assert!(code == Some(0) && told.contains("nothing found, and the same when rerun"), "{told}");
     // Results of other settings, with all that follows from them: nothing but running it again shows it.
     let other = run(&project, &["run", "plain", "--set", "model.knn.k=25"]);
     let invented = project.path("results/invented");

@@ -86,7 +86,7 @@ fn a_run_ends_in_five_lines() {
     assert_eq!((text(&quiet.stdout).as_str(), text(&quiet.stderr).as_str()), ("", ""));
     assert!(!text(&project.done(&["-q", "list", "runs"]).stdout).is_empty(), "a list is what was asked for");
     let refused = project.etcbench(&["-q", "run", "nothing"]);
-    assert!(text(&refused.stderr).contains("there is no such experiment"), "errors are told");
+    assert!(text(&refused.stderr).contains("no such experiment"), "errors are told");
 
     let verbose = text(&project.done(&["run", "small", "--verbose", "--no-cache"]).stderr);
     for words in [": done in ", "stage fits: 1 computed, 0 from the cache", "fits of knn · bytes: "] {
@@ -142,7 +142,7 @@ fn a_dry_run_says_what_would_be_computed_and_computes_nothing() {
         "1 fit, 0 of them in the cache",
         "Results: ./results/small-small-full",
         "Memory: ",
-        "Time: not known: no stored run has knn on bytes",
+        "Time: unknown: no stored run has knn on bytes",
     ] {
         assert!(told.contains(words), "{words}: {told}");
     }

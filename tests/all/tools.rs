@@ -173,7 +173,7 @@ fn runs_are_checked_compared_ranked_and_listed() {
     table(first, "2");
     let again = run_folder(&project, "table3-synth-ci-");
     let same = project.done(&["compare", "table3-synth-ci", &again]);
-    assert!(text(&same.stdout).contains("Every result is the same to the last bit."), "{}", text(&same.stdout));
+    assert!(text(&same.stdout).contains("All results are bit-identical."), "{}", text(&same.stdout));
     fs::remove_dir_all(project.path(&format!("results/{again}"))).unwrap();
     table(first, "1");
     let fewer = run_folder(&project, "table3-synth-ci-");
@@ -181,7 +181,7 @@ fn runs_are_checked_compared_ranked_and_listed() {
     let told = text(&differs.stdout);
     assert_eq!(differs.status.code(), Some(1));
     assert!(told.contains("| seeds | [0, 1] | [0]    |") && told.contains("Data: no difference"), "{told}");
-    let advice = "there is no stored run, did you mean `table3-synth-ci`? (`etcbench list runs` names them)";
+    let advice = "no stored run, did you mean `table3-synth-ci`? (see `etcbench list runs`)";
     for command in ["compare", "rank"] {
         project.refused(&[command, "table3-synth-ci", "table3-synth-c"], &["table3-synth-c: ", advice]);
     }

@@ -83,7 +83,7 @@ fn a_run_removes_nothing_that_it_did_not_write() {
     write_experiment(&project, 3);
     let told = text(&project.done(&RUN).stderr);
     assert!(
-        told.contains("small: older results that differ are kept in ./results/small-small-full.1 (--overwrite"),
+        told.contains("small: older, different results are kept in ./results/small-small-full.1 (--overwrite"),
         "{told}"
     );
     holds_own("another experiment");
@@ -373,15 +373,15 @@ fn captures_come_from_standard_input() {
         assert!(output.status.success(), "{}", text(&output.stderr));
         assert_eq!(text(&output.stdout).lines().count(), 11, "{}", text(&output.stdout));
     }
-    project.refused(&["features", "-", "-"], &["standard input is named twice"]);
-    project.refused(&["classify", "model.safetensors", "-", "/dev/stdin"], &["standard input is named twice"]);
+    project.refused(&["features", "-", "-"], &["standard input is listed twice"]);
+    project.refused(&["classify", "model.safetensors", "-", "/dev/stdin"], &["standard input is listed twice"]);
     for command in [&["features"][..], &["classify", "model.safetensors"]] {
         symlink("data/small/one.pcap", project.path("one")).unwrap();
         let arguments = [command, &["data/small/one.pcap", "-o", "one"]].concat();
-        project.refused(&arguments, &["is a capture to read and the file to write"]);
+        project.refused(&arguments, &["is both an input and the output"]);
         fs::remove_file(project.path("one")).unwrap();
     }
-    project.refused(&["data", "synth", "-o", "-"], &["make a folder", "--packets"]);
+    project.refused(&["data", "synth", "-o", "-"], &["are written to a folder", "--packets"]);
 }
 
 #[test]

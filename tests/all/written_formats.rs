@@ -270,8 +270,7 @@ fn flows_of_an_experiment_have_class_and_part_and_join_with_its_split() {
             assert_eq!(value, &other[column], "{column}");
         }
     }
-    project
-        .refused(&["features", captures[0], "--relative-to", "experiments", "-o", "x.csv"], &["is not in experiments"]);
+    project.refused(&["features", captures[0], "--relative-to", "experiments", "-o", "x.csv"], &["not in experiments"]);
 
     // A table of one split has the column `part`, and a tool's columns go with labels.
     project.done(&["features", "--experiment", "small", "--seeds", "1", "--columns", "argus", "-o", "argus.csv"]);
@@ -329,6 +328,6 @@ fn images_are_those_that_the_layout_yatc_reads() {
     let told = String::from_utf8_lossy(&project.done(&["data", "labels", "images"]).stdout).into_owned();
     assert!(told.contains("chat") && told.contains("video"), "{told}");
     let again = ["features", "--experiment", "small", "--seeds", "1", "--format", "png", "-o", "data/images"];
-    project.refused(&again, &["data/images: is there already"]);
+    project.refused(&again, &["data/images: already exists"]);
     project.refused(&["features", "--experiment", "small", "--format", "png", "-o", "more"], &["2 splits", "--seeds"]);
 }

@@ -200,7 +200,7 @@ fn settings_that_differ_and_files_that_are_none_are_refused() {
     corpus("[\"iscxvpn2016-time-features\"]", &["iscxvpn2016-time-features"]);
     project.refused(&["run", "experiments/small.toml", "--data", "other"], &["no labels", "elmo.corpus"]);
     project.refused(&["data", "labels", "other"], &["other", "no labels"]);
-    project.refused(&["pretrain", "othr", "-o", "x"], &["othr: there is no such dataset or experiment", "`other`"]);
+    project.refused(&["pretrain", "othr", "-o", "x"], &["othr: no such dataset or experiment", "`other`"]);
     project.refused(&["pretrain", "other", "-o", "x", "--set", "feature.byte=3"], &["unknown key `byte`"]);
     project.refused(
         &["pretrain", "other", "-o", "x", "--set", "model.attention_lstm.elmo.layers=0"],
