@@ -257,7 +257,8 @@ pub(super) fn labels(project: &Path, arguments: &LabelsArguments) -> anyhow::Res
             text += &format!(", {many} {what}");
         }
         if let Some(file) = &capture.flow_label_file {
-            text += &format!(" (labels of {file}, at most {} held)", count(capture.most_lines_held as usize, "line"));
+            text +=
+                &format!(" (labels of {file}, at most {} in memory)", count(capture.most_lines_held as usize, "line"));
             if capture.malformed_lines.count > 0 {
                 text += &format!("; {file}: {}", capture.malformed_lines);
             }

@@ -245,7 +245,7 @@ fn within(path: &Path, folder: &Path) -> anyhow::Result<String> {
     let source = CaptureSource::from(path);
     let (file, root) = (source.file.canonicalize()?, folder.canonicalize()?);
     let Ok(rest) = file.strip_prefix(&root) else {
-        anyhow::bail!("{}: not in {}, the folder given by --relative-to", path.display(), folder.display());
+        anyhow::bail!("{}: not in {}, the folder given with --relative-to", path.display(), folder.display());
     };
     let parts: Vec<String> = rest.iter().map(|part| part.to_string_lossy().into_owned()).collect();
     let member = source.member.map_or(String::new(), |member| format!("!{member}"));

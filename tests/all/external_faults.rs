@@ -231,7 +231,7 @@ fn a_program_reads_and_writes_only_what_it_may_and_has_no_network() {
         let output = project.etcbench(&["run", "experiments/points.toml", "--set", &fault, "--set", place]);
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
-    if held.contains("files by Landlock") {
+    if held.contains("files restricted by Landlock") {
         for (name, place) in [
             ("read_outside", at("data/points/points.csv")),
             ("read_outside", at("experiments/points.toml")),

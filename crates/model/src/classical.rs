@@ -203,8 +203,8 @@ pub(super) struct Classical<A: Algorithm> {
 }
 
 impl<A: Algorithm + 'static> Classical<A> {
-    /// Returns the model's entry with its defaults: the algorithm's name and limit, version 1, all classical inputs,
-    /// and no reference implementation of its own. Each model's file overrides what differs.
+    /// Returns the model's entry with defaults: the algorithm's name and reference limit, version 1, all classical
+    /// inputs, and no agreement bound. Each model's file overrides what differs.
     pub(crate) const fn entry(summary: &'static str) -> ModelEntry {
         ModelEntry {
             name: A::NAME,

@@ -29,7 +29,7 @@ type DecisionTree = Classical<SingleTree>;
 
 /// The model's entry in the table of models.
 pub(super) static ENTRY: ModelEntry =
-    ModelEntry { version: 6, ..DecisionTree::entry("A single decision tree, a sanity row.") };
+    ModelEntry { version: 6, ..DecisionTree::entry("A single decision tree, a sanity baseline.") };
 
 /// `[model.decision_tree]`. Defaults are scikit-learn's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

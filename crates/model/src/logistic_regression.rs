@@ -25,7 +25,7 @@ type LogisticRegression = Classical<Linear>;
 
 /// The model's entry in the table of models.
 pub(super) static ENTRY: ModelEntry =
-    ModelEntry { version: 6, ..LogisticRegression::entry("Logistic regression, a sanity row.") };
+    ModelEntry { version: 6, ..LogisticRegression::entry("Logistic regression, a sanity baseline.") };
 
 /// `[model.logistic_regression]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -19,7 +19,7 @@ const NAME: &str = "majority";
 /// The model's entry in the table of models.
 pub(super) static ENTRY: ModelEntry = ModelEntry {
     name: NAME,
-    summary: "The most frequent class, a sanity row.",
+    summary: "The most frequent class, a sanity baseline.",
     version: 6,
     inputs: &Input::CLASSICAL,
     reads_input: false,

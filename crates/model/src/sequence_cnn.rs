@@ -33,7 +33,7 @@ pub(super) static ENTRY: ModelEntry = ModelEntry {
         reason: "same initial weights; sums in another order diverge over epochs",
     }),
     ..Classical::<Fitted<SequenceCnn>>::entry(
-        "Convolutions over lengths, directions and times of packets, statistics beside them (mm-CESNET v2).",
+        "Convolutions over lengths, directions and times of packets, optionally with statistics (mm-CESNET v2).",
     )
 };
 

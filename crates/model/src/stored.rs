@@ -63,7 +63,7 @@ pub(super) fn put_matrix(archive: &mut ModelArchive, name: &str, matrix: &Array2
 pub(super) fn f32s<'a>(archive: &'a ModelArchive, name: &str) -> Result<&'a [f32], ModelError> {
     match &tensor(archive, name)?.data {
         TensorData::F32(values) => Ok(values),
-        _ => Err(broken(format!("tensor {name} is not of 32-bit floats"))),
+        _ => Err(broken(format!("tensor {name} does not contain 32-bit floats"))),
     }
 }
 
@@ -71,7 +71,7 @@ pub(super) fn f32s<'a>(archive: &'a ModelArchive, name: &str) -> Result<&'a [f32
 pub(super) fn f64s<'a>(archive: &'a ModelArchive, name: &str) -> Result<&'a [f64], ModelError> {
     match &tensor(archive, name)?.data {
         TensorData::F64(values) => Ok(values),
-        _ => Err(broken(format!("tensor {name} is not of 64-bit floats"))),
+        _ => Err(broken(format!("tensor {name} does not contain 64-bit floats"))),
     }
 }
 
@@ -79,7 +79,7 @@ pub(super) fn f64s<'a>(archive: &'a ModelArchive, name: &str) -> Result<&'a [f64
 pub(super) fn u32s<'a>(archive: &'a ModelArchive, name: &str) -> Result<&'a [u32], ModelError> {
     match &tensor(archive, name)?.data {
         TensorData::U32(values) => Ok(values),
-        _ => Err(broken(format!("tensor {name} is not of 32-bit unsigned integers"))),
+        _ => Err(broken(format!("tensor {name} does not contain 32-bit unsigned integers"))),
     }
 }
 
@@ -87,7 +87,7 @@ pub(super) fn u32s<'a>(archive: &'a ModelArchive, name: &str) -> Result<&'a [u32
 pub(super) fn bytes<'a>(archive: &'a ModelArchive, name: &str) -> Result<&'a [u8], ModelError> {
     match &tensor(archive, name)?.data {
         TensorData::U8(values) => Ok(values),
-        _ => Err(broken(format!("tensor {name} is not of bytes"))),
+        _ => Err(broken(format!("tensor {name} does not contain bytes"))),
     }
 }
 

@@ -164,7 +164,7 @@ impl TrainedModel {
         description.validate()?;
         let (classes, named) = (stored::class_count(&archive)?, description.classes.len());
         if classes != named {
-            return Err(broken(format!("the description names {named} classes, and the model has {classes}")));
+            return Err(broken(format!("the description lists {named} classes, but the model has {classes}")));
         }
         Ok(Self { description, classifier: factory::load(&archive)? })
     }
@@ -197,7 +197,7 @@ impl TrainedModel {
         };
         if probabilities.dim() != (rows.len(), classes.len()) {
             return Err(broken(format!(
-                "the description names {} classes, and the model has {}",
+                "the description lists {} classes, but the model has {}",
                 classes.len(),
                 probabilities.ncols()
             )));

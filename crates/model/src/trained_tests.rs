@@ -143,7 +143,7 @@ fn a_description_that_cannot_be_met_is_refused_whatever_its_checksum() {
     assert!(problem(|description| description.tokens.packets = 7).contains("kept_packets"));
     assert!(problem(|description| description.tokens.bytes = 9).contains("bytes"));
     assert!(problem(|description| description.classes = vec!["a".to_owned(); 2]).contains("has a duplicate"));
-    assert!(problem(|description| description.classes.push("c".to_owned())).contains("names 3 classes"));
+    assert!(problem(|description| description.classes.push("c".to_owned())).contains("lists 3 classes"));
     assert!(problem(|description| description.statistic_names.clear()).contains("train it again on captures"));
     let huge = problem(|description| {
         description.flow.kept_packets = 65_535;

@@ -143,7 +143,7 @@ fn a_file_that_has_seen_tested_flows_is_refused_unless_accepted() {
     let accepted = [&PRETRAINED[..], &["--set", "model.attention_lstm.elmo.accept_seen=true"]].concat();
     let output = project.done(&accepted);
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(printed.contains("may be too good"), "{printed}");
+    assert!(printed.contains("may be too high"), "{printed}");
     let fit = fit(&results(&project));
     let file = &fit["pretraining"]["file"];
     let split = read_csv(&results(&project).join("splits/default-seed0.csv"));

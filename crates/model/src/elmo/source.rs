@@ -72,10 +72,10 @@ impl Pretraining {
     pub fn notes(&self) -> Vec<String> {
         let parts: Vec<String> = self.parts.iter().map(|part| format!("{} {}", part.packets, part.name)).collect();
         let from = self.file.as_ref().map_or(String::new(), |(sha256, _)| {
-            format!(", in a file of its own (SHA-256 {})", sha256.get(..16).unwrap_or(sha256))
+            format!(", read from a file (SHA-256 {})", sha256.get(..16).unwrap_or(sha256))
         });
         let mut notes = vec![format!(
-            "the ELMo was pre-trained on {} packets{from}: {}; kept out because of held-out flows: {} flows by their \
+            "the ELMo was pre-trained on {} packets{from}: {}; excluded because of held-out flows: {} flows by their \
              captures, {} packets by their bytes",
             self.packets(),
             parts.join(", "),
@@ -84,8 +84,8 @@ impl Pretraining {
         )];
         if let Some((_, seen)) = self.file.as_ref().filter(|(_, seen)| *seen != Seen::default()) {
             notes.push(format!(
-                "the ELMo has seen {} test flows and {} validation flows in its pre-training, as accept_seen allows: \
-                 scores may be too good",
+                "the ELMo has seen {} test flows and {} validation flows in its pre-training, as accept_seen permits: \
+                 scores may be too high",
                 seen.test_flows, seen.validation_flows
             ));
         }

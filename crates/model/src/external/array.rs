@@ -86,7 +86,7 @@ pub(super) fn read_matrix(path: &Path, shape: [usize; 2]) -> Result<Array2<f64>,
     file.take(count as u64 + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
     if bytes.len() != count {
         let word = if bytes.len() < count { "fewer" } else { "more" };
-        return Err(format!("it has {word} values than its shape says"));
+        return Err(format!("it has {word} values than its shape requires"));
     }
     let values = match size {
         4 => bytes.as_chunks::<4>().0.iter().map(|value| f64::from(f32::from_le_bytes(*value))).collect(),

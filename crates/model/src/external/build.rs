@@ -17,11 +17,11 @@ pub(super) fn build(package: &Package, progress: &dyn Progress) -> Result<(), Fa
     let stamp = package.folder.join(BUILT);
     let is_built = || (std::fs::read_to_string(&stamp).ok()?.trim() == package.digest).then_some(());
     let lock = package.folder.join(".etcbench-building");
-    let _claim = match claim(&lock, is_built, |whom| progress.warn(&format!("waiting for {whom}, which builds it too")))
-    {
-        Turn::Ready(()) => return Ok(()),
-        Turn::Ours(claim) => claim,
-    };
+    let _claim =
+        match claim(&lock, is_built, |whom| progress.warn(&format!("waiting for {whom}, which is building it"))) {
+            Turn::Ready(()) => return Ok(()),
+            Turn::Ours(claim) => claim,
+        };
     progress.note(&format!("building {}", package.name));
     let output = Command::new(program)
         .args(arguments)

@@ -96,9 +96,9 @@ impl fmt::Display for Confinement {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { network, processes, files } = self;
         let parts = [
-            (network, "no network", "the network is open to it"),
-            (processes, "own process numbers", "its processes are ended by their group alone"),
-            (files, "files by Landlock", "it may read whatever the user may"),
+            (network, "no network", "network access is not blocked"),
+            (processes, "own PID namespace", "its processes are only ended as a group"),
+            (files, "files restricted by Landlock", "it may read whatever the user may"),
         ];
         let told: Vec<&str> = parts.iter().map(|(held, yes, no)| if **held { *yes } else { *no }).collect();
         let word = if *network && *processes && *files { "confined" } else { "NOT fully confined here" };

@@ -77,7 +77,7 @@ impl fmt::Display for Failure {
         let Self { model, kind, problem, standard_error } = self;
         write!(formatter, "{model}: {}: {problem}", kind.name().replace('_', " "))?;
         match standard_error.iter().rfind(|line| !line.trim().is_empty()) {
-            Some(last) => write!(formatter, " (its last word: {})", last.trim()),
+            Some(last) => write!(formatter, " (last line on standard error: {})", last.trim()),
             None => Ok(()),
         }
     }

@@ -81,7 +81,7 @@ pub(crate) fn named(name: &str) -> Result<Option<ModelKind>, ModelError> {
 pub(crate) fn at(name: &str, path: &str) -> Result<ModelKind, ModelError> {
     let folder = project().unwrap_or_default().join(path);
     if !folder.join(MANIFEST).is_file() {
-        let problem = format!("path = \"{path}\": there is no {}", folder.join(MANIFEST).display());
+        let problem = format!("path = \"{path}\": {} does not exist", folder.join(MANIFEST).display());
         return Err(refused(name, problem));
     }
     open(name, folder, Some(path.to_owned()))

@@ -51,7 +51,7 @@ pub(super) static ENTRY: ModelEntry = ModelEntry {
 
 /// How many columns a node considers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "it must be a whole number, a share of the columns, \"sqrt\" or \"log2\"")]
+#[serde(untagged, expecting = "it must be an integer, a share of the columns, \"sqrt\" or \"log2\"")]
 pub(super) enum MaximumFeatures {
     /// This many.
     Count(usize),
@@ -151,7 +151,7 @@ impl Algorithm for Forest {
         library: "smartcore",
         rows: 20_000,
         of_two_classes: false,
-        reason: "it grows its trees one after the other and sorts every column anew",
+        reason: "it grows its trees one after the other and sorts every column again for each",
     });
 
     fn check(parameters: &ForestParameters, implementation: Implementation) -> Result<(), String> {
