@@ -77,7 +77,7 @@ use crate::model::{ModelKind, elmo};
 use crate::project::experiment_file;
 use crate::runs::find_run;
 
-/// Rebuilds tables of encrypted-traffic classification from captures.
+/// A reproducible benchmark harness for encrypted-traffic classification.
 #[derive(Parser)]
 #[command(version, about, after_help = EXAMPLES, max_term_width = 110)]
 struct Arguments {
@@ -118,8 +118,8 @@ enum Command {
     Run(run::RunArguments),
     /// Run one of the paper's tables (table1 to table5, or all) and print it next to the published numbers.
     Reproduce(run::ReproduceArguments),
-    /// Evaluate the same flows and models on splits of increasing difficulty, from random packets to whole captures,
-    /// hosts and other datasets, to show how much of a score each step costs.
+    /// Evaluate the same flows and models on one split after another, from random packets to whole captures, hosts and
+    /// other datasets, to show how much of a score each step costs.
     Ladder(ladder::LadderArguments),
     /// Compare the last run of an experiment with its stored tolerances; exit code 1 if a value is out of tolerance.
     Check(check::CheckArguments),

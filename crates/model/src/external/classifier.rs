@@ -170,7 +170,7 @@ impl External {
             Device::Cuda(card) if uses_card => Some(card.number),
             _ => None,
         };
-        // GPU drivers reserve address space that would count as memory, so the limit applies only to memory in use.
+        // What a GPU driver reserves counts as memory, so with a GPU only memory in use is limited.
         let memory = self.limits.memory.filter(|_| !uses_card);
         let own_processes = self.own_processes;
         let start = Start { package, threads: self.threads(), card, memory, own_processes };

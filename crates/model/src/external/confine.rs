@@ -282,8 +282,8 @@ pub(super) fn find_program(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&std::env::var_os("PATH")?).map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
-/// Returns where a program and the folders of PATH are installed: the folders above their `bin`. Never a home or a
-/// folder that contains the project, because the labels are there.
+/// Returns where a program and the folders of PATH are installed: the folders above their `bin`. Never a folder that
+/// contains a home, the data or the project, because the labels are there.
 fn homes_of_programs(program: &Path) -> Vec<PathBuf> {
     let mut homes = Vec::new();
     let real = std::fs::canonicalize(program).ok();
@@ -297,7 +297,7 @@ fn homes_of_programs(program: &Path) -> Vec<PathBuf> {
     homes
 }
 
-/// Returns whether a folder contains neither the project nor the user's home.
+/// Returns whether a folder contains none of the project, the data folder and the user's home.
 fn is_apart(folder: &Path) -> bool {
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let data = std::env::var_os("ETCBENCH_DATA").map(PathBuf::from);
