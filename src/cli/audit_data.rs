@@ -22,8 +22,8 @@ use crate::split::Split;
 /// `etcbench audit-data`.
 #[derive(Args)]
 #[command(
-    after_help = "The names of arrays determine their content: X, data or features for rows, y or labels for classes, and
-train, val or test for the part. Rows of integers from 0 to 255 are read as bytes, all others as columns.
+    after_help = "The names of arrays determine their content: X, data or features for rows, y or labels for classes,
+and train, val or test for the part. Rows of integers from 0 to 255 are read as bytes, all others as columns.
 
 Examples:
   etcbench audit-data dataset.npz                      X_train, y_train, X_test, y_test in it

@@ -26,7 +26,7 @@ pub(super) struct InitArguments {
 const FILES: [(&str, &str); 4] = [
     (
         "experiments/first.toml",
-        r#"# An experiment of your own. `extends` lists files next to this one or that come with etcbench; later keys win.
+        r#"# An experiment of your own. `extends` lists files next to this one or from etcbench itself; later keys win.
 # `etcbench run first --size demo` runs it on generated captures; `etcbench data init NAME --folder FOLDER` creates a
 # dataset of your own to list below.
 extends = ["paper.toml", "variants.toml"]

@@ -308,7 +308,8 @@ fn ctu13_is_labelled_by_netflow_files_with_families_and_by_hosts() {
     holds(
         &text,
         &[
-            "2 flows with labels, 1 without a class, 1 unmatched (labels of 9/capture20110817.binetflow, at most 3 lines in memory)",
+            "2 flows with labels, 1 without a class, 1 unmatched (labels of 9/capture20110817.binetflow, \
+             at most 3 lines in memory)",
             "1 flow of scenario=9 content=headers traffic=botnet family=neris",
             "1 flow of scenario=9 content=headers traffic=normal family=none",
         ],
