@@ -95,11 +95,11 @@ fn records_are_held_against_the_predictions_that_they_were_measured_on() {
     hide(&project, "records.jsonl");
     for command in [&["check", "small"][..], &["compare", "small-small-full", "small-small-full"], &["report"]] {
         let (code, told) = said(&project, command);
-        assert!(code == Some(1) && told.contains("the predictions give accuracy "), "{command:?}: {told}");
+        assert!(code == Some(1) && told.contains("the predictions yield accuracy "), "{command:?}: {told}");
         assert!(told.contains(", the record 0.123"), "{command:?}: {told}");
     }
     let page = fs::read_to_string(project.path("results/report.html")).unwrap();
-    assert!(page.contains("This run is not as it was written"), "the page does not say so");
+    assert!(page.contains("This run was changed after it was written"), "the page does not say so");
     let (code, told) = said(&project, &["tables", "small"]);
     assert!(code == Some(0) && told.contains("warning: ") && told.contains("the record 0.123"), "{told}");
 }
@@ -111,7 +111,7 @@ fn a_cut_file_of_tolerances_is_not_met() {
     let whole = fs::read_to_string(&path).unwrap();
     let (header, entries) = whole.split_once("[[tolerance]]").unwrap();
     fs::write(&path, header).unwrap();
-    project.refused(&["check", "small"], &["small on small at size full expect nothing", "was it cut?"]);
+    project.refused(&["check", "small"], &["small on small at size full are empty", "was it truncated?"]);
     // One entry of several is met, and what is not held is said.
     let first = entries.split("[[tolerance]]").next().unwrap();
     fs::write(&path, format!("{header}[[tolerance]]{first}")).unwrap();

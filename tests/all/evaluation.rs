@@ -39,7 +39,8 @@ fn scores_under_conditions_are_those_of_the_stored_answers() {
     let project = project(ALL);
     let output = project.done(&["run", "experiments/asked.toml"]);
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-    for word in ["asked after the first packets", "disturbed traffic", "classes that no model has seen", "calibration"]
+    for word in
+        ["predictions after the first packets", "disturbed traffic", "classes unseen in training", "calibration"]
     {
         assert!(printed.contains(word), "{word}: {printed}");
     }
@@ -193,7 +194,7 @@ fn what_a_decision_costs_is_measured_once() {
     let run = ["run", "experiments/asked.toml", "--models", &listed, "--set", "model.random_forest.input=\"bytes\""];
     let printed = String::from_utf8_lossy(&project.done(&run).stdout).into_owned();
     assert!(
-        printed.contains("what a decision costs") && printed.contains("asked about so many flows at once"),
+        printed.contains("what a decision costs") && printed.contains("to probabilities, by batch size"),
         "{printed}"
     );
     let folders = || fs::read_dir(project.path("results")).unwrap().map(|entry| entry.unwrap().path());

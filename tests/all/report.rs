@@ -40,14 +40,14 @@ fn the_page_has_every_part_and_loads_nothing() {
     for part in [
         "All results",
         "Confusion matrix",
-        "Reliability: are the probabilities true?",
+        "Reliability: are the probabilities calibrated?",
         "Critical difference over 2 tables",
         "Macro F1 over packets",
         "Classifier training: loss",
         "ELMo pre-training: loss",
         "Peak memory of a fit",
         "what one field alone predicts",
-        "table3: what its arithmetic rules out",
+        "table3: numbers that arithmetic rules out",
         "Experiment file",
         "Captures and their SHA-256",
         "expectations are not met",
@@ -105,10 +105,10 @@ fn what_is_not_there_is_told() {
     let project = Project::new();
     let nothing = project.done(&["report", "-o", "none.html", "--paper", "none"]);
     assert!(String::from_utf8_lossy(&nothing.stdout).contains("0 runs"));
-    assert!(read(project.path("none.html")).contains("There is no stored run yet"));
+    assert!(read(project.path("none.html")).contains("There are no stored runs yet"));
     project.refused(&["report", "table2"], &["table2", "no stored run"]);
     project.write("results/broken/records.jsonl", "{}\n");
-    project.refused(&["report", "broken"], &["broken/run.json", "a run's folder has it"]);
+    project.refused(&["report", "broken"], &["broken/run.json", "a run's folder contains this file"]);
 }
 
 /// A browser, or none with a word about it.

@@ -1,4 +1,4 @@
-//! Records of several seeds put together: what every table and every tolerance is made from.
+//! Aggregation of records over seeds: the input of every table and every tolerance.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use etcbench_evaluate::{Metric, Summary};
 use etcbench_experiment::{Record, RunKey};
 use etcbench_model::{Implementation, ModelKind};
 
-/// The records of one experiment on one dataset in one size: they may stand in one table.
+/// One experiment on one dataset in one size, whose records share a table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct TableKey {
     pub experiment: String,
@@ -25,7 +25,7 @@ pub(super) struct RowKey {
 }
 
 impl RowKey {
-    /// The row that a fit belongs to.
+    /// Returns the row that a fit belongs to.
     pub(crate) fn of(key: &RunKey) -> Self {
         Self {
             model: key.model.clone(),
@@ -35,13 +35,13 @@ impl RowKey {
         }
     }
 
-    /// Whether a fit belongs to the row.
+    /// Returns whether a fit belongs to the row.
     pub(crate) fn is_of(&self, key: &RunKey) -> bool {
         (&self.model, &self.input, &self.implementation, &self.variant)
             == (&key.model, &key.input, &key.implementation, &key.variant)
     }
 
-    /// The model and what it reads; its implementation where it is not the usual one.
+    /// Returns the model and its input, followed by the implementation unless it is the default.
     pub(crate) fn model_name(&self) -> String {
         let Self { model, input, implementation, .. } = self;
         match self.is_default_implementation() {
@@ -50,7 +50,7 @@ impl RowKey {
         }
     }
 
-    /// Whether its implementation is the usual one, which tables need not name.
+    /// Returns whether its implementation is the default, which tables omit.
     pub(crate) fn is_default_implementation(&self) -> bool {
         Implementation::is_default(&self.implementation)
     }
@@ -59,11 +59,11 @@ impl RowKey {
 /// A value over seeds and folds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Measured {
-    /// Summary of the fits where the value is defined; none where it is undefined in all.
+    /// Summary of the fits for which the value is defined; `None` if it is undefined in all.
     pub summary: Option<Summary>,
-    /// Seeds with a record, defined or not.
+    /// Number of seeds with a record, defined or not.
     pub seeds: usize,
-    /// Fits with a record, defined or not: seeds times folds.
+    /// Number of fits (seeds times folds) with a record, defined or not.
     pub fits: usize,
 }
 
@@ -71,19 +71,18 @@ pub(super) struct Measured {
 #[derive(Debug, Default)]
 pub(super) struct Aggregate {
     values: BTreeMap<(RowKey, Option<String>, String), Measured>,
-    /// Classes in the order in which the records name them.
+    /// Classes in order of first appearance in the records.
     pub classes: Vec<String>,
-    /// Variants in the order in which the records name them, which is that of the experiment's file.
+    /// Variants in order of first appearance in the records, which is the order of the experiment file.
     pub variants: Vec<String>,
 }
 
 type Values = BTreeMap<(RowKey, Option<String>, String), BTreeMap<(u64, usize), Option<f64>>>;
 
-/// Puts records together over seeds and folds. Records of confusion matrices, of tuning and of training
-/// curves are left out.
+/// Aggregates records over seeds and folds. Skips records of confusion matrices, tuning and training curves.
 ///
 /// # Errors
-/// Two records of the same value.
+/// Two records for the same value.
 pub(super) fn aggregate(records: &[Record]) -> Result<BTreeMap<TableKey, Aggregate>, ReportError> {
     let mut tables: BTreeMap<TableKey, (Values, Vec<String>, Vec<String>)> = BTreeMap::new();
     let is_measured =
@@ -105,7 +104,7 @@ pub(super) fn aggregate(records: &[Record]) -> Result<BTreeMap<TableKey, Aggrega
         let seeds = values.entry((row, record.class.clone(), record.metric.clone())).or_default();
         if seeds.insert((key.seed, key.fold), record.value).is_some() {
             return Err(ReportError::Records(format!(
-                "{} of {} ({}, {}) class {} seed {} fold {} in {} {} {} is there twice; give each record once",
+                "{} of {} ({}, {}) class {} seed {} fold {} in {} {} {} is duplicated; keep one record of each value",
                 record.metric,
                 key.model,
                 key.input,
@@ -135,24 +134,24 @@ pub(super) fn aggregate(records: &[Record]) -> Result<BTreeMap<TableKey, Aggrega
 }
 
 impl Aggregate {
-    /// A value; none where there is no record of it.
+    /// Returns a value, or `None` if it has no record.
     pub(crate) fn get(&self, row: &RowKey, class: Option<&str>, metric: impl AsRef<str>) -> Option<Measured> {
-        // The tuple's borrowed form cannot be looked up; tables are small.
+        // Clones the key because a tuple of borrowed parts cannot be looked up; tables are small.
         self.values.get(&(row.clone(), class.map(str::to_owned), metric.as_ref().to_owned())).copied()
     }
 
-    /// The values of a metric that is of parts, by the names of the parts.
+    /// Returns the values of a metric that is recorded per part, with the names of the parts.
     pub(crate) fn of_parts<'a>(&'a self, row: &'a RowKey, metric: Metric) -> impl Iterator<Item = (&'a str, Measured)> {
         let of_row = self.values.iter().filter(move |((other, class, _), _)| other == row && class.is_none());
         of_row.filter_map(move |((_, _, name), measured)| Some((metric.part_in(name)?, *measured)))
     }
 
-    /// All rows, in the order of tables: that of the table of models, then others by name; by input and
-    /// implementation; the published variant first, others in the order of the records.
+    /// Returns all rows in table order: models in the order of [`ModelKind`], then other models by name; within a model
+    /// by input and implementation; the published variant first, other variants in the order of the records.
     pub(crate) fn rows(&self) -> Vec<RowKey> {
         let rows: BTreeSet<&RowKey> = self.values.keys().map(|(row, _, _)| row).collect();
         let mut rows: Vec<RowKey> = rows.into_iter().cloned().collect();
-        // Stable, so that the order by name decides among the rest.
+        // The sort is stable, so rows that compare equal stay in the order of their names.
         rows.sort_by_key(|row| {
             (
                 ModelKind::rank(&row.model),
@@ -166,7 +165,7 @@ impl Aggregate {
         rows
     }
 
-    /// The fewest and the most of something over the rows' accuracies.
+    /// Returns the minimum and maximum of a count over the accuracies of all rows.
     fn range(&self, count: impl Fn(&Measured) -> usize) -> Option<(usize, usize)> {
         let counts = || {
             let accuracies =
@@ -176,12 +175,12 @@ impl Aggregate {
         Some((counts().min()?, counts().max()?))
     }
 
-    /// The fewest and the most seeds of any row's accuracy.
+    /// Returns the minimum and maximum number of seeds over the accuracies of all rows.
     pub(crate) fn seeds(&self) -> Option<(usize, usize)> {
         self.range(|measured| measured.seeds)
     }
 
-    /// The fewest and the most fits (seeds times folds) of any row's accuracy.
+    /// Returns the minimum and maximum number of fits (seeds times folds) over the accuracies of all rows.
     pub(crate) fn fits(&self) -> Option<(usize, usize)> {
         self.range(|measured| measured.fits)
     }

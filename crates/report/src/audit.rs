@@ -1,5 +1,5 @@
-//! The audit of a published table: arithmetic that cannot be, cell by cell. A printed number stands for all numbers
-//! that round to it; every check asks whether some of them go together.
+//! The audit of a published table: finds arithmetically impossible numbers, cell by cell. A printed number represents
+//! the range of values that round to it; every check looks for values in these ranges that are consistent.
 
 use std::path::Path;
 
@@ -10,13 +10,13 @@ use super::{Cell, Column, Possible, ReportError, Table, file_error};
 use etcbench_evaluate::Metric;
 use etcbench_storage as storage;
 
-/// A class that must have at least this share of the test flows for an accuracy to hold is told.
+/// A class is reported if an accuracy requires it to have at least this share of the test flows.
 const TOLD_SHARE: f64 = 0.8;
 
-/// Macro averages over more classes than this are not looked for.
+/// The largest number of classes for which macro averages are tried.
 const MOST_CLASSES: usize = 1000;
 
-/// What the audit found of one number.
+/// The audit result for one number.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Finding {
     /// The row: a class or a model.
@@ -25,13 +25,13 @@ pub struct Finding {
     pub metric: String,
     /// The number as printed.
     pub printed: String,
-    /// Whether it can be.
+    /// Whether it is possible.
     pub possible: Possible,
-    /// Why not, or under which condition; empty where nothing speaks against it.
+    /// Why it is impossible, or the condition under which it is possible; empty if it is consistent.
     pub reason: String,
 }
 
-/// One line of a table as an audit reads it.
+/// One line of an audited table.
 #[derive(Deserialize)]
 struct Line {
     row: String,
@@ -39,7 +39,7 @@ struct Line {
     value: String,
 }
 
-/// A number and what it may have been rounded from.
+/// A number with the range of values it may have been rounded from.
 #[derive(Debug, Clone)]
 struct Number {
     row: String,
@@ -62,11 +62,11 @@ const MODEL_METRICS: [&str; 10] = [
     Metric::MICRO_F1.key,
 ];
 
-/// A table to audit: CSV with the columns `row`, `metric` and `value`; others are not looked at.
+/// A table to audit: CSV with the columns `row`, `metric` and `value`; other columns are ignored.
 #[derive(Debug, Clone)]
 pub struct AuditTable {
     numbers: Vec<Number>,
-    /// How many classes there are, where the file says it.
+    /// Number of classes, if the file states it.
     classes: Option<usize>,
 }
 
@@ -74,7 +74,7 @@ impl AuditTable {
     /// Reads a table.
     ///
     /// # Errors
-    /// A file that cannot be read, a metric that is not known, a number that is not between 0 and 1, two numbers for
+    /// The file cannot be read, or it has an unknown metric, a number that is not between 0 and 1, or two numbers for
     /// one cell.
     pub fn read(path: &Path) -> Result<Self, ReportError> {
         let content = storage::or_stock(path, std::fs::read(path)).map_err(|problem| file_error(path, problem))?;
@@ -94,18 +94,18 @@ impl AuditTable {
                 return Err(fault(format!("unknown metric{nearest} (known: {})", known.join(", "))));
             }
             let rounded = if metric == Metric::SUPPORT.key {
-                let count: u32 = value.parse().map_err(|_| fault(format!("{value:?} is not a whole number")))?;
+                let count: u32 = value.parse().map_err(|_| fault(format!("{value:?} is not an integer")))?;
                 Rounded { low: f64::from(count), high: f64::from(count) }
             } else {
                 rounding(&value).map_err(fault)?
             };
             if table.numbers.iter().any(|other| other.row == row && other.metric == metric) {
-                return Err(fault("is there twice".to_owned()));
+                return Err(fault("duplicate entry; keep one".to_owned()));
             }
             table.numbers.push(Number { row, metric, printed: value, rounded });
         }
         if table.numbers.is_empty() {
-            return Err(file_error(path, "there is no number to audit"));
+            return Err(file_error(path, "the table has no number to audit"));
         }
         Ok(table)
     }
@@ -124,11 +124,11 @@ impl AuditTable {
         rows
     }
 
-    /// Checks every number against the others; one finding per number, in the order of the file.
+    /// Checks every number against the others and returns one finding per number, in the order of the file.
     ///
     /// # Errors
-    /// More classes than the file says there are, several accuracies beside classes (which of them the classes are
-    /// of is not known), a linear program that cannot be decided.
+    /// The file has more classes than it states, it has several accuracies in addition to classes (so it is unknown
+    /// which of them the classes belong to), or a linear program cannot be decided.
     pub fn audit(&self) -> Result<Vec<Finding>, ReportError> {
         let mut findings: Vec<Finding> = self
             .numbers
@@ -142,7 +142,7 @@ impl AuditTable {
             })
             .collect();
         let mut found = |row: &str, metric: &str, possible: Possible, reason: String| {
-            // What was found first stands: later checks rest on more numbers.
+            // The first finding is kept: later checks depend on more numbers.
             if let Some(finding) = findings.iter_mut().find(|finding| finding.row == row && finding.metric == metric)
                 && (finding.possible == Possible::Yes
                     || possible == Possible::No && finding.possible == Possible::OnlyIf)
@@ -170,7 +170,7 @@ impl AuditTable {
         Ok(findings)
     }
 
-    /// F1 against precision and recall of a class.
+    /// Checks the F1 of a class against its precision and recall.
     fn harmonic(&self, class: &str) -> Option<String> {
         let [precision, recall, f1] =
             [Metric::PRECISION.key, Metric::RECALL.key, Metric::F1.key].map(|metric| self.get(class, metric));
@@ -180,7 +180,7 @@ impl AuditTable {
             .then(|| format!("precision and recall give an F1 from {least:.4} to {most:.4} (rounding counted)"))
     }
 
-    /// The averages of a model against one another.
+    /// Checks the averages of a model against one another.
     fn model(&self, model: &str) -> Vec<(&'static str, Possible, String)> {
         let mut found = Vec::new();
         let number = |metric: &str| self.get(model, metric).map(|number| number.rounded);
@@ -222,7 +222,7 @@ impl AuditTable {
         found
     }
 
-    /// A macro F1 that is lower than so few classes allow.
+    /// Checks whether a macro F1 is lower than this number of classes allows.
     fn least_macro_f1(&self, precision: Rounded, recall: Rounded, f1: Rounded) -> Option<(Possible, String)> {
         let least = |classes: usize| least_macro_f1(precision.low, recall.low, classes);
         let fewest = self.classes.unwrap_or(2);
@@ -248,7 +248,7 @@ impl AuditTable {
         })
     }
 
-    /// The numbers of all classes together, and the accuracy with them.
+    /// Checks the numbers of all classes jointly, and the accuracy with them.
     fn classes_and_accuracy(&self) -> Result<Vec<(String, &'static str, Possible, String)>, ReportError> {
         let names = self.rows(&CLASS_METRICS);
         if names.is_empty() {
@@ -257,7 +257,7 @@ impl AuditTable {
         let unprinted = match self.classes {
             Some(count) if count < names.len() => {
                 return Err(ReportError::Records(format!(
-                    "audit: the table has {} classes, but says that there are {count}",
+                    "audit: the table has {} classes, but states that there are {count}",
                     names.len()
                 )));
             }
@@ -302,7 +302,7 @@ impl AuditTable {
             [one] => one,
             several => {
                 return Err(ReportError::Records(format!(
-                    "audit: there are classes and {} accuracies ({}); leave the one that the classes are of",
+                    "audit: the table has classes and {} accuracies ({}); keep only that of the model with the classes",
                     several.len(),
                     several.iter().map(|number| number.row.as_str()).collect::<Vec<_>>().join(", ")
                 )));
@@ -345,7 +345,8 @@ impl AuditTable {
     }
 }
 
-/// What supports, or classes that are not printed, must be like for the accuracy to hold by the recalls.
+/// Returns the condition on supports, or on the classes that are not printed, under which the recalls allow the
+/// accuracy.
 fn condition(conditions: &Conditions<'_>, names: &[&str], accuracy: &Number) -> Result<Option<String>, ReportError> {
     for (class, name) in names.iter().enumerate().filter(|(class, _)| conditions.classes[*class].share.is_none()) {
         if let Some(share) = conditions.smallest_share(class)?.filter(|&share| share >= TOLD_SHARE) {
@@ -359,7 +360,7 @@ fn condition(conditions: &Conditions<'_>, names: &[&str], accuracy: &Number) -> 
     }
     let without_others = Conditions { others: false, ..conditions.clone() };
     if conditions.others && !without_others.possible()? {
-        // The smallest recall of the others that will do, by bisection.
+        // Finds the smallest sufficient recall of the other classes by bisection.
         let (mut low, mut high) = (0.0, 1.0);
         for _ in 0..30 {
             let middle = (low + high) / 2.0;
@@ -376,12 +377,12 @@ fn condition(conditions: &Conditions<'_>, names: &[&str], accuracy: &Number) -> 
     Ok(None)
 }
 
-/// Rounded down to three decimals: a printed bound must not exceed the real one.
+/// Rounds down to three decimals: a printed bound must not exceed the real one.
 fn floor(value: f64) -> f64 {
     (value * 1000.0).floor() / 1000.0
 }
 
-/// The numbers that round to a printed one: half a unit of its last decimal to both sides, within 0 and 1.
+/// Returns the range that rounds to a printed number: half a unit of its last decimal on either side, within 0 and 1.
 fn rounding(printed: &str) -> Result<Rounded, String> {
     let plain = printed.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     let value: f64 =
@@ -390,7 +391,7 @@ fn rounding(printed: &str) -> Result<Rounded, String> {
         return Err(format!("{printed} is not between 0 and 1; write 95.1 % as 0.951"));
     }
     let decimals = printed.split_once('.').map_or(0, |(_, decimals)| decimals.len());
-    // A little more than half a unit, so that no rounding mode and no binary fraction is held against the table.
+    // Slightly more than half a unit, to allow for any rounding mode and for binary fractions.
     let half = 0.5 * 10_f64.powi(-(decimals as i32)) + 1e-9;
     Ok(Rounded { low: (value - half).max(0.0), high: (value + half).min(1.0) })
 }
@@ -399,9 +400,9 @@ fn harmonic(precision: f64, recall: f64) -> f64 {
     if precision + recall > 0.0 { 2.0 * precision * recall / (precision + recall) } else { 0.0 }
 }
 
-/// The smallest mean F1 of `classes` classes with these mean precision and recall, if the confusion matrix did not
-/// tie them together. F1 is concave in precision and in recall, so its sum is least at a corner: every precision but
-/// one is 0 or 1, and so is every recall.
+/// Returns the smallest mean F1 over `classes` classes with these mean precision and recall, ignoring that the
+/// confusion matrix couples them. F1 is concave in precision and in recall, so its sum is least at a corner: all
+/// precisions but one are 0 or 1, and likewise all recalls.
 fn least_macro_f1(precision: f64, recall: f64, classes: usize) -> f64 {
     let corner = |mean: f64| {
         let sum = mean * classes as f64;
@@ -409,14 +410,14 @@ fn least_macro_f1(precision: f64, recall: f64, classes: usize) -> f64 {
         (ones, if ones < classes { sum - ones as f64 } else { 0.0 })
     };
     let ((precise, precision_rest), (recalled, recall_rest)) = (corner(precision), corner(recall));
-    // Which precisions meet which recalls: zeros first on both sides, as far as there is room.
+    // Try every number of classes that have both precision 1 and recall 1.
     let mut least = f64::INFINITY;
     for both in precise.saturating_add(recalled).saturating_sub(classes)..=precise.min(recalled) {
         // Classes with precision 1 alone, recall 1 alone, and neither.
         let (only_precise, only_recalled) = (precise - both, recalled - both);
         let Some(neither) = classes.checked_sub(both + only_precise + only_recalled) else { continue };
         let rests = [(precision_rest > 0.0, only_recalled), (recall_rest > 0.0, only_precise)];
-        // The fractional precision goes to a class without precision 1: one with recall 1 or with none.
+        // The fractional precision belongs to a class without precision 1, with either recall 1 or recall 0.
         for precision_with_recalled in [true, false] {
             for recall_with_precise in [true, false] {
                 let mut sum = both as f64;
@@ -436,7 +437,7 @@ fn least_macro_f1(precision: f64, recall: f64, classes: usize) -> f64 {
                 let second = places(recall_with_precise, recall_rest, rests[1]);
                 let second = match second {
                     Some(second) => second,
-                    // Both fractions in the one class that has neither.
+                    // One class with neither has both fractions.
                     None if !recall_with_precise && !precision_with_recalled && rests[0].0 && rests[1].0 => {
                         harmonic(precision_rest, recall_rest)
                     }
@@ -450,10 +451,11 @@ fn least_macro_f1(precision: f64, recall: f64, classes: usize) -> f64 {
     least
 }
 
-/// The findings as a table: what cannot be or only under a condition, and how many numbers nothing speaks against.
+/// Returns the findings as a table of numbers that are impossible or possible only under a condition, with the counts
+/// of each verdict.
 pub fn audit_table(name: &str, findings: &[Finding]) -> Table {
     let mut table = Table {
-        title: format!("{name}: what its arithmetic rules out or ties to a condition"),
+        title: format!("{name}: numbers that arithmetic rules out or allows only under a condition"),
         columns: vec![
             Column::text("row", "row"),
             Column::text("metric", "metric"),
@@ -470,7 +472,7 @@ pub fn audit_table(name: &str, findings: &[Finding]) -> Table {
     }
     let count = |possible| findings.iter().filter(|finding| finding.possible == possible).count();
     table.notes.push(format!(
-        "{} numbers: {} that nothing speaks against, {} possible only under a condition, {} impossible.",
+        "{} numbers: {} consistent, {} possible only under a condition, {} impossible.",
         findings.len(),
         count(Possible::Yes),
         count(Possible::OnlyIf),

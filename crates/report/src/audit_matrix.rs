@@ -1,46 +1,46 @@
-//! Whether any confusion matrix has the printed numbers: linear programs over the share of flows in each of its
-//! cells, for unknown class supports.
+//! Checks whether any confusion matrix is consistent with the printed numbers, by linear programs over the share of
+//! flows in each cell, for unknown class supports.
 //!
-//! With the matrix's shares as unknowns, a class's support, its predictions and what it got right are sums, so that
-//! an accuracy, and a precision, recall or F1 that is known up to rounding, are linear conditions. Classes that the
-//! table does not print are one class together, of which any part of the diagonal may be right.
+//! With the shares of the cells as unknowns, the support, the predictions and the correct predictions of a class are
+//! sums, so an accuracy, precision, recall or F1 that is known up to rounding is a linear constraint. The classes that
+//! the table does not print are merged into one class; any part of its diagonal cell may be correct.
 
 use microlp::{ComparisonOp, Error, OptimizationDirection, Problem, Variable};
 
 use super::ReportError;
 
-/// How much each condition is eased, from the first try to the last. A solver may cycle where many conditions meet in
-/// one point, as ratios do at 0; conditions that are eased each by a little less or more do not. A table that cannot be
-/// with eased conditions cannot be without.
+/// How much each constraint is relaxed, from the first attempt to the last. The solver may cycle if many constraints
+/// meet in one point, as ratios do at 0; relaxing each by a slightly different amount avoids this. A table that is
+/// infeasible with relaxed constraints is infeasible without.
 const EASINGS: [f64; 4] = [1e-7, 3e-7, 1e-6, 1e-5];
 
-/// The numbers that a printed one may have been rounded from.
+/// The range of values that round to a printed number.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Rounded {
     pub low: f64,
     pub high: f64,
 }
 
-/// What is printed of a class.
+/// The printed numbers of one class.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct ClassNumbers {
     pub precision: Option<Rounded>,
     pub recall: Option<Rounded>,
     pub f1: Option<Rounded>,
-    /// Its share of the test flows, where supports are printed.
+    /// Its share of the test flows, if supports are printed.
     pub share: Option<f64>,
 }
 
-/// What is asked of a confusion matrix.
+/// The constraints on a confusion matrix.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Conditions<'a> {
     pub classes: &'a [ClassNumbers],
-    /// Whether there are classes that are not printed.
+    /// Whether some classes are not printed.
     pub others: bool,
     pub accuracy: Option<Rounded>,
-    /// Whether precision and F1 count too, not recall alone.
+    /// Whether precision and F1 are constrained in addition to recall.
     pub jointly: bool,
-    /// The recall of the classes that are not printed is at most this.
+    /// Upper bound on the recall of the classes that are not printed.
     pub largest_other_recall: Option<f64>,
 }
 
@@ -48,19 +48,19 @@ pub(super) struct Conditions<'a> {
 type Cells = Vec<(Variable, f64)>;
 
 impl Conditions<'_> {
-    /// Whether some confusion matrix meets the conditions.
+    /// Returns whether some confusion matrix satisfies the constraints.
     ///
     /// # Errors
-    /// A linear program that the solver cannot decide.
+    /// The solver cannot decide the linear program.
     pub(crate) fn possible(&self) -> Result<bool, ReportError> {
         Ok(self.solve(None)?.is_some())
     }
 
-    /// The smallest share of the test flows that a class can have; none where no matrix meets the conditions. The
-    /// classes that are not printed come after the printed ones.
+    /// Returns the smallest share of the test flows that a class can have, or `None` if no matrix satisfies the
+    /// constraints. The classes that are not printed come after the printed ones.
     ///
     /// # Errors
-    /// Like [`Self::possible`].
+    /// Same as [`Self::possible`].
     pub(crate) fn smallest_share(&self, class: usize) -> Result<Option<f64>, ReportError> {
         self.solve(Some(class))
     }
@@ -81,7 +81,7 @@ impl Conditions<'_> {
         let printed = self.classes.len();
         let size = printed + usize::from(self.others);
         let mut problem = Problem::new(OptimizationDirection::Minimize);
-        // Between once and twice the easing, each condition by its own.
+        // Each constraint has its own amount, between one and two times `easing`.
         let mut conditions = 0_u32;
         let mut eased = |operator: ComparisonOp| {
             conditions += 1;
@@ -125,7 +125,7 @@ impl Conditions<'_> {
             }
         }
         if self.others {
-            // Right answers lie on the diagonal; within the block of these classes there are wrong ones too.
+            // Correct predictions are on the diagonal, but the merged cell of these classes contains wrong ones too.
             let class = printed;
             problem.add_constraint(
                 [(right[class], 1.0), (cell(class, class), -1.0)],
@@ -150,7 +150,7 @@ fn undecided(problem: &str) -> ReportError {
     ReportError::Records(format!("audit: the linear program over confusion matrices was not decided: {problem}"))
 }
 
-/// `times * right - bound * whole`, each variable once.
+/// Returns `times * right - bound * whole` with each variable once.
 fn fraction(right: Variable, times: f64, whole: &Cells, bound: f64) -> Cells {
     let mut cells: Cells = Vec::with_capacity(whole.len() + 1);
     for &(cell, weight) in [(right, -times / bound.max(1e-9))].iter().chain(whole) {
@@ -159,7 +159,7 @@ fn fraction(right: Variable, times: f64, whole: &Cells, bound: f64) -> Cells {
             None => cells.push((cell, weight)),
         }
     }
-    // Written with the whole's weights as they are and the sign turned, so that coefficients stay near 1.
+    // Coefficients are scaled by the bound and their sign restored, so that they stay near 1.
     cells.iter_mut().for_each(|(_, weight)| *weight *= -bound.max(1e-9));
     cells
 }

@@ -1,4 +1,5 @@
-//! The paper's tables against the list of what cannot be in them, and tables that were made from a confusion matrix.
+//! Tests the audit on the paper's tables, whose impossible numbers are listed, and on tables computed from a confusion
+//! matrix.
 
 use proptest::prelude::*;
 
@@ -17,7 +18,7 @@ fn published(name: &str) -> Vec<Finding> {
     AuditTable::read(&path).unwrap().audit().unwrap()
 }
 
-/// Everything that is not possible: row, metric, verdict.
+/// Returns every number that is not possible: row, metric, verdict.
 fn told(findings: &[Finding]) -> Vec<(&str, &str, Possible)> {
     let not = findings.iter().filter(|finding| finding.possible != Possible::Yes);
     not.map(|finding| (finding.row.as_str(), finding.metric.as_str(), finding.possible)).collect()
@@ -41,7 +42,7 @@ fn what_cannot_be_in_the_paper_is_found_cell_by_cell() {
     assert!(reason(&findings, "knn").ends_with("here 0.783"), "{}", reason(&findings, "knn"));
     assert!(reason(&findings, "random_forest").contains("at least 0.924"), "{}", reason(&findings, "random_forest"));
 
-    // By the recalls alone: facebook_video at least 84.6 %. With the precisions: not at all.
+    // By the recalls alone, facebook_video needs at least 84.6 %; with the precisions it is impossible.
     let findings = published("table2");
     assert_eq!(told(&findings), [("attention_lstm", "accuracy", Possible::No)]);
     let text = reason(&findings, "attention_lstm");
@@ -55,8 +56,9 @@ fn what_cannot_be_in_the_paper_is_found_cell_by_cell() {
         let text = reason(&findings, "attention_lstm");
         assert_eq!(text, format!("accuracy cannot exceed the largest recall, here {largest}"));
     }
-    // Predictions of a class are its support times recall over precision, and they too sum to 1. In table 3 only
-    // voip's recall exceeds its precision, so it would need nearly all flows; then its wrong ones come from nowhere.
+    // The share of predictions of a class is its support times recall over precision, and these shares also sum to 1.
+    // In table 3 only voip's recall exceeds its precision, so it would need nearly all flows; then the other classes
+    // have too few flows to be its false positives.
     let voip = ["chat", "filetrans", "video", "voip"].map(|class| (class, "precision", Possible::No));
     assert_eq!(told(&published("table3"))[..4], voip);
     assert_eq!(told(&published("table5")).len(), 1);
@@ -69,9 +71,9 @@ fn a_class_that_is_not_printed_may_carry_an_accuracy_and_must_be_good_enough() {
     assert_ne!(accuracy.possible, Possible::Yes);
     let text = &accuracy.reason;
     let bound: f64 = text.split("a recall of at least ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
-    // Where nearly all flows are of the fifth class, its recall is the accuracy.
+    // If nearly all flows belong to the fifth class, its recall is the accuracy.
     assert!((bound - 0.9515).abs() < 2e-4, "{text}");
-    // Were there four classes, the accuracy could not be.
+    // With four classes the accuracy would be impossible.
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../paper/published/table4.csv");
     let four = AuditTable { classes: None, ..AuditTable::read(&path).unwrap() };
     let findings = four.audit().unwrap();
@@ -104,7 +106,7 @@ fn single_checks() {
         told(&audit("m,accuracy,0.91\nm,weighted_recall,0.93\nm,micro_f1,0.91\n")),
         [("m", "weighted_recall", Possible::No)]
     );
-    // Supports that are printed decide the accuracy.
+    // Printed supports determine the accuracy.
     let supports = |accuracy: &str| {
         audit(&format!("a,recall,0.5\na,support,30\nb,recall,0.9\nb,support,10\nm,accuracy,{accuracy}\n"))
     };
@@ -112,7 +114,8 @@ fn single_checks() {
     assert_eq!(told(&supports("0.80")), [("m", "accuracy", Possible::No)]);
     assert_eq!(told(&audit("a,recall,0.5\nb,recall,0.9\nm,accuracy,0.70\n")), []);
     assert_eq!(told(&audit("a,recall,0.50\nb,recall,0.90\nm,accuracy,0.85\n")), [("m", "accuracy", Possible::OnlyIf)]);
-    // Precision 0.5 for a means as many wrong as right ones, which b, with recall 0.99, cannot have given if it is small.
+    // A precision of 0.5 for `a` means as many false as true positives; `b`, with recall 0.99, cannot supply them if it
+    // is small.
     let low = audit("a,recall,1.00\na,precision,0.50\nb,recall,0.99\nb,precision,0.99\n");
     assert!(low.iter().any(|finding| finding.possible == Possible::No), "{low:?}");
 }
@@ -128,13 +131,13 @@ fn files_that_are_not_tables_are_refused() {
     assert!(problem("a,f1,95.1\n").contains("record 1 (f1 of a): 95.1 is not between 0 and 1; write 95.1 % as 0.951"));
     assert!(problem("a,f2,0.9\n").contains("unknown metric, did you mean `f1`?"));
     assert!(problem("a,f1,nan\n").contains("is not a number such as 0.951"));
-    assert!(problem("a,f1,0.9\na,f1,0.8\n").contains("record 2 (f1 of a): is there twice"));
-    assert!(problem("a,support,1.5\n").contains("is not a whole number"));
+    assert!(problem("a,f1,0.9\na,f1,0.8\n").contains("record 2 (f1 of a): duplicate entry"));
+    assert!(problem("a,support,1.5\n").contains("is not an integer"));
     assert!(problem("t,classes,1\n").contains("is not a number of classes"));
-    assert!(problem("").contains("there is no number to audit"));
+    assert!(problem("").contains("the table has no number to audit"));
 }
 
-/// A table printed from a confusion matrix with this many decimals.
+/// Prints a table from a confusion matrix with this many decimals.
 fn printed(matrix: &ConfusionMatrix, decimals: usize, hidden: usize, supports: bool) -> String {
     let mut text = String::new();
     for class in 0..matrix.classes() - hidden {
@@ -173,7 +176,7 @@ proptest! {
         let text = printed(&matrix, decimals, hidden, supports);
         for finding in audit(&text) {
             prop_assert_ne!(finding.possible, Possible::No, "{} of {}: {}\n{}", finding.metric, finding.row, finding.reason, text);
-            // A reported condition holds in the matrix the table was made from, and macro F1 has none to tell.
+            // A reported condition holds in the matrix that the table was computed from, and macro F1 has no condition.
             prop_assert!(finding.metric != "macro_f1" || finding.possible == Possible::Yes, "{}\n{}", finding.reason, text);
         }
     }
@@ -182,7 +185,7 @@ proptest! {
     fn no_classes_have_a_smaller_macro_f1_than_the_bound(
         values in prop::collection::vec((0.0f64..1.0, 0.0f64..1.0), 2..7), whole in prop::collection::vec(any::<(bool, bool)>(), 7),
     ) {
-        // Many values at the edge, where the bound lies.
+        // Moves many values to 0 or 1, where the bound is attained.
         let values: Vec<(f64, f64)> = values
             .iter()
             .zip(&whole)

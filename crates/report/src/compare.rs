@@ -1,4 +1,4 @@
-//! Two runs beside each other: what changed in experiment, data, program and machine, results and times.
+//! Comparison of two runs: the differences in experiment, data, program and machine, results and times.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,16 +7,16 @@ use super::{Cell, Column, ReportError, StoredRun, Table};
 use etcbench_evaluate::{Metric, Summary};
 use etcbench_experiment::Record;
 
-/// What two runs have different.
+/// The differences between two runs.
 pub struct RunComparison {
-    /// Keys of the experiment, captures, versions and machine that differ; a row each.
+    /// The differing keys of the experiment, captures, versions and machine facts, one row each, then results and
+    /// times.
     pub tables: Vec<Table>,
-    /// Whether every result that both runs have, times and memory aside, is the same to the last bit, and neither has
-    /// one more.
+    /// Whether both runs have the same results to the last bit, not counting times and memory.
     pub same_results: bool,
 }
 
-/// Metrics whose means are shown.
+/// The metrics whose means are shown.
 const METRICS: [Metric; 4] =
     [Metric::ACCURACY, Metric::MACRO_F1, Metric::FIT_WALL_SECONDS, Metric::PREDICT_WALL_SECONDS];
 
@@ -32,7 +32,7 @@ pub fn compare_runs(first: &StoredRun, second: &StoredRun) -> Result<RunComparis
     })
 }
 
-/// A table of what has different values in two maps; what is not in one of them is a dash there.
+/// Returns a table of the keys whose values differ between two maps; a key missing from one is shown as a dash.
 fn differing(title: &str, what: &str, first: &BTreeMap<String, String>, second: &BTreeMap<String, String>) -> Table {
     let mut table = Table {
         title: title.to_owned(),
@@ -61,7 +61,7 @@ fn experiment(first: &StoredRun, second: &StoredRun) -> Table {
     differing("Experiment", "key", &keys(first), &keys(second))
 }
 
-/// Every key of a table with its path.
+/// Collects every key of a table under its dotted path.
 fn flatten(path: &str, value: &toml::Value, keys: &mut BTreeMap<String, String>) {
     match value {
         toml::Value::Table(table) => {
@@ -88,7 +88,7 @@ fn data(first: &StoredRun, second: &StoredRun) -> Table {
     let mut table = differing("Data", "capture", &first, &second);
     let same = first.iter().filter(|(name, facts)| second.get(*name) == Some(facts)).count();
     table.notes.push(format!(
-        "{same} captures are the same, of {} in the first and {} in the second; by SHA-256 and their flows.",
+        "{same} captures are identical (SHA-256 and number of flows), of {} in the first and {} in the second.",
         first.len(),
         second.len()
     ));
@@ -118,7 +118,7 @@ fn code(first: &StoredRun, second: &StoredRun) -> Table {
     differing("Program and machine", "fact", &facts(first), &facts(second))
 }
 
-/// What names a value.
+/// The key that identifies a value.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct ValueKey {
     row: RowKey,
@@ -131,12 +131,12 @@ struct ValueKey {
     metric: String,
 }
 
-/// Whether two runs have the same results to the last bit, times and memory aside.
+/// Returns whether two runs have the same results to the last bit, not counting times and memory.
 pub(super) fn same_results(first: &[Record], second: &[Record]) -> bool {
     values(first) == values(second)
 }
 
-/// Every result of a run, bit by bit, without what depends on the machine.
+/// Returns the bits of every result of a run, without those that depend on the machine.
 fn values(records: &[Record]) -> BTreeMap<ValueKey, Option<u64>> {
     let of_machine = |name: &str| Metric::named(name).is_some_and(|metric| metric.of_machine);
     let kept = records.iter().filter(|record| !of_machine(&record.metric));
@@ -149,7 +149,7 @@ fn values(records: &[Record]) -> BTreeMap<ValueKey, Option<u64>> {
     kept.map(entry).collect()
 }
 
-/// Results and times; rows in the order of tables, first those of the first run.
+/// Returns the tables of results and of times; rows are in table order, those of the first run first.
 fn results(first: &StoredRun, second: &StoredRun) -> Result<(Table, Table), ReportError> {
     let one = |run: &StoredRun| Ok::<_, ReportError>(aggregate(&run.records)?.into_values().next().unwrap_or_default());
     let (left, right) = (one(first)?, one(second)?);
@@ -218,12 +218,12 @@ fn results(first: &StoredRun, second: &StoredRun) -> Result<(Table, Table), Repo
     }
     let reused = |run: &StoredRun| format!("{} of {}", run.reused(), run.facts.fits.len());
     results.notes.push(
-        "same: every seed and fold gives the same bits; within: the means are no further apart than the 95 % intervals of \
-         both, added as squares; apart: further; one fit has no interval."
+        "same: every seed and fold has the same bits; within: the means differ by no more than the root sum of squares \
+         of their 95 % intervals; apart: they differ by more; differs: a single fit has no interval."
             .to_owned(),
     );
     times.notes.push(format!(
-        "Fits from the cache have the times of the run that computed them: {} in the first, {} in the second.",
+        "Fits from the cache report the times of the run that computed them: {} in the first, {} in the second.",
         reused(first),
         reused(second)
     ));

@@ -1,4 +1,4 @@
-//! Whether models differ, for people: the paired tests of a run, each model against the best or all pairs.
+//! The paired tests of a run as a readable table: each model against the best, or all pairs.
 
 use std::path::Path;
 
@@ -6,25 +6,25 @@ use super::{Cell, Column, ReportError, Table, file_error};
 use etcbench_evaluate::Metric;
 use etcbench_experiment::{Comparison, PairedTest};
 
-/// Below this a p-value is called significant.
+/// A p-value below this is significant.
 const LEVEL: f64 = 0.05;
 
-/// The fewest pairs over which Wilcoxon's test can give a p-value below that: 2 / 2^6 = 0.031.
+/// The smallest number of pairs for which Wilcoxon's test can reach a p-value below [`LEVEL`]: 2 / 2^6 = 0.031.
 const FEWEST_OF_WILCOXON: usize = 6;
 
 /// Reads a run's `comparisons.csv`.
 ///
 /// # Errors
-/// A file that cannot be read, or a line that is no comparison.
+/// The file cannot be read, or a line is not a comparison.
 pub(super) fn read_comparisons(path: &Path) -> Result<Vec<Comparison>, ReportError> {
     let mut reader = csv::Reader::from_path(path).map_err(|problem| file_error(path, problem))?;
     reader.deserialize().collect::<Result<_, _>>().map_err(|problem| file_error(path, problem))
 }
 
-/// A model of a variant.
+/// A model of a variant: name, input and implementation.
 type Model<'a> = (&'a str, &'a str, &'a str);
 
-/// All tests of one pair of models, turned so that the first is on the left.
+/// All tests of one pair of models, with the order in which the table shows the two.
 struct Pair<'a> {
     variant: &'a str,
     first: Model<'a>,
@@ -37,7 +37,7 @@ impl Pair<'_> {
         self.tests.iter().copied().filter(move |comparison| comparison.test == test)
     }
 
-    /// The mean of first less second.
+    /// Returns the mean difference, first minus second.
     fn difference(&self, test: PairedTest) -> Option<f64> {
         let differences: Vec<f64> = self.tests(test).map(|test| test.first_value - test.second_value).collect();
         (!differences.is_empty()).then(|| differences.iter().sum::<f64>() / differences.len() as f64)
@@ -63,9 +63,9 @@ fn second_of(test: &Comparison) -> Model<'_> {
     (&test.second_model, &test.second_input, &test.second_implementation)
 }
 
-/// Every pair of models with its tests, a row each. With `against_best` only those of the model whose mean accuracy is
-/// the highest of its variant, which stands second; p-values are corrected for all pairs in either. None where nothing
-/// was compared.
+/// Returns a table with a row per pair of models and its tests. With `against_best`, only the pairs that include the
+/// model with the highest mean accuracy of its variant, which is shown second. P-values are corrected for all pairs in
+/// either case. Returns `None` if nothing was compared.
 pub(super) fn comparison_table(comparisons: &[Comparison], against_best: bool) -> Option<Table> {
     let mut pairs: Vec<Pair<'_>> = Vec::new();
     for test in comparisons {
@@ -110,7 +110,7 @@ pub(super) fn comparison_table(comparisons: &[Comparison], against_best: bool) -
             Column::number("mcnemar_significant", "McNemar < 0.05"),
             Column::number("mcnemar_adjusted_p_value", "largest p"),
             difference(Metric::MACRO_F1),
-            // Over few test sets no p-value of it can be small; CSV files have it all the same.
+            // Over few test sets its p-value cannot be small, so only CSV files include it.
             if tells { wilcoxon } else { wilcoxon.machine_only() },
             Column::number("corrected_t_adjusted_p_value", "corrected t p"),
         ],
@@ -132,7 +132,7 @@ pub(super) fn comparison_table(comparisons: &[Comparison], against_best: bool) -
         }
         table.rows.push(row);
     }
-    // Of one test set there is nothing over several.
+    // With one test set, the columns of tests over several are empty.
     for place in 0..table.columns.len() {
         if table.rows.iter().all(|row| row[place] == Cell::Absent) {
             table.columns[place].machine_only = true;
@@ -161,7 +161,7 @@ pub(super) fn comparison_table(comparisons: &[Comparison], against_best: bool) -
     Some(table)
 }
 
-/// The model of the highest mean accuracy of each variant, the first of equals.
+/// Returns the model with the highest mean accuracy of each variant, the first if several are equal.
 fn best_models(comparisons: &[Comparison]) -> Vec<(&str, Model<'_>)> {
     let mut accuracies: Vec<(&str, Model<'_>, Vec<f64>)> = Vec::new();
     for test in comparisons.iter().filter(|test| test.test == PairedTest::Mcnemar) {
@@ -175,7 +175,7 @@ fn best_models(comparisons: &[Comparison]) -> Vec<(&str, Model<'_>)> {
     }
     let mut best: Vec<(&str, Model<'_>, f64)> = Vec::new();
     for (variant, model, values) in accuracies {
-        // Each fit's accuracy is there once per pair, so all models' means are over the same repetition.
+        // The accuracy of a fit is repeated once per pair, equally often for all models, so the mean is unaffected.
         let mean = values.iter().sum::<f64>() / values.len() as f64;
         match best.iter_mut().find(|(other, ..)| *other == variant) {
             Some(known) if mean > known.2 => *known = (variant, model, mean),
@@ -242,7 +242,7 @@ mod tests {
         let all_pairs = comparison_table(&all, false).unwrap();
         assert_eq!(all_pairs.rows.len(), 3);
         assert_eq!(all_pairs.rows[0][8..10], [Cell::count(1), Cell::PValue(0.2)]);
-        // The best of the first place is turned round.
+        // If the best model is the first of a pair, the pair is swapped.
         all.retain(|test| test.second_model != "random_forest");
         let table = comparison_table(&all, true).unwrap();
         assert_eq!(table.rows[0][1], Cell::Text("knn".to_owned()));

@@ -1,5 +1,5 @@
-//! What decisions cost, where `[evaluation] cost` asked: a table of times, energy and memory by the number of flows that are asked
-//! about at once, and macro F1 over the time of a decision, with the models that none is both quicker and better than.
+//! The cost of decisions, measured if `[evaluation] cost` is set: a table of times, energy and memory by batch size,
+//! and a figure of macro F1 over the time of a decision with its Pareto front.
 
 use super::aggregate::{Aggregate, RowKey, aggregate};
 use super::drawing::{Figure, ScatterPoint, scatter};
@@ -10,19 +10,19 @@ use etcbench_experiment::Record;
 /// A table, and figures with the names of their files.
 type Costs = (Table, Vec<(String, Figure)>);
 
-/// What the horizontal axis of the figure measures.
+/// The metric on the horizontal axis of the figure.
 const COST: Metric = Metric::DECISION_1_MICROSECONDS;
 
 fn mean(aggregate: &Aggregate, row: &RowKey, metric: Metric) -> Option<f64> {
     Some(aggregate.get(row, None, metric)?.summary?.mean)
 }
 
-/// The rows whose decisions were measured.
+/// Returns the rows whose decisions were measured.
 fn measured(aggregate: &Aggregate) -> Vec<RowKey> {
     aggregate.rows().into_iter().filter(|row| mean(aggregate, row, COST).is_some()).collect()
 }
 
-/// The table of a run, and its figure for each variant with the name of its file; nothing where nothing was measured.
+/// Returns the table of a run and, for each variant, its figure with a file name; `None` if nothing was measured.
 ///
 /// # Errors
 /// Records that contradict one another.
@@ -57,17 +57,17 @@ pub(super) fn decision_costs(records: &[Record], title: &str) -> Result<Option<C
         table.rows.push(cells);
     }
     table.notes.push(
-        "Time per flow from features in memory to probabilities, asked about so many flows at once: median and 99th percentile of \
-         many calls on this machine, whatever else it did. How flows become features is not in it."
+        "Time per flow from features in memory to probabilities, by batch size: median and 99th percentile of many \
+         calls on this machine, including the effects of other load. Feature extraction is not included."
             .to_owned(),
     );
     table.notes.push(
-        "Memory is what the loaded model holds after its first answer; that of an external model is its own process's and not \
-         measured."
+        "Memory is what the loaded model uses after its first prediction; an external model runs in its own process \
+         and is not measured."
             .to_owned(),
     );
     if !energy {
-        table.notes.push("Energy was not measured: this machine gives no counter of it to read.".to_owned());
+        table.notes.push("Energy was not measured: this machine has no readable energy counter.".to_owned());
     }
     let mut variants: Vec<&str> = Vec::new();
     for row in &rows {
@@ -82,8 +82,8 @@ pub(super) fn decision_costs(records: &[Record], title: &str) -> Result<Option<C
             Some(ScatterPoint { number: place + 1, name: row.model_name(), cost, score })
         };
         let points: Vec<ScatterPoint> = own.filter_map(point).collect();
-        let title = format!("{title}: what a decision costs ({variant}); numbers are those of the table's rows");
-        let cost = "microseconds of a decision, asked about one flow";
+        let title = format!("{title}: cost of a decision ({variant}); numbers refer to the table's rows");
+        let cost = "microseconds per decision, one flow at a time";
         (format!("cost-{variant}"), scatter(title, cost, Metric::MACRO_F1.label, &points))
     };
     let figures = variants.iter().map(figure).collect();

@@ -1,5 +1,5 @@
-//! What models say under the conditions of `[evaluation]`, for people: a table per kind of condition, curves over packets, and
-//! heat maps of what zeroed bytes take.
+//! Predictions under the conditions of `[evaluation]` as readable output: a table per kind of condition, curves over
+//! packets, and heat maps of the loss from zeroed bytes.
 
 use std::path::Path;
 
@@ -21,7 +21,7 @@ pub(super) struct Line {
     value: f64,
 }
 
-/// What tables of a kind are called, and what a reader must know of them.
+/// The title and note of the tables of a kind.
 struct Words {
     kind: EvaluationKind,
     title: &'static str,
@@ -31,58 +31,58 @@ struct Words {
 const KINDS: [Words; 8] = [
     Words {
         kind: EvaluationKind::FirstPackets,
-        title: "asked after the first packets",
-        note: "Macro F1 of one model that is asked after 1, 2, ... packets of each test flow, and with all that it reads.",
+        title: "predictions after the first packets",
+        note: "Macro F1 of one model after 1, 2, ... packets of each test flow, and with all packets that it reads.",
     },
     Words {
         kind: EvaluationKind::Masked,
-        title: "fields masked in test flows alone",
-        note: "Macro F1 of one model, with one more mask over the test flows than it was trained with.",
+        title: "fields masked in test flows only",
+        note: "Macro F1 of one model, with one mask on the test flows in addition to those of training.",
     },
     Words {
         kind: EvaluationKind::ZeroedBytes,
-        title: "bytes zeroed in test flows alone",
+        title: "bytes zeroed in test flows only",
         note: "Macro F1 of one model, with a run of bytes of one packet zeroed in the test flows.",
     },
     Words {
         kind: EvaluationKind::Disturbed,
         title: "disturbed traffic",
-        note: "Macro F1 of one model on test flows whose traffic is disturbed, of the packets that flows keep. Models on \
-               statistics of whole flows are left out.",
+        note: "Macro F1 of one model on test flows whose traffic is disturbed, within the packets that flows keep. \
+               Models that read statistics of whole flows are left out.",
     },
     Words {
         kind: EvaluationKind::Unknown,
-        title: "classes that no model has seen",
-        note: "Test flows of the known classes against flows of the unknown ones. The threshold of the last three columns \
-               accepts 95 % of the validation flows; refused flows are a class of their own in macro F1.",
+        title: "classes unseen in training",
+        note: "Test flows of the known classes against flows of the unknown ones. The threshold of the last three \
+               columns accepts 95 % of the validation flows; rejected flows are a separate class in macro F1.",
     },
     Words {
         kind: EvaluationKind::Calibration,
         title: "calibration",
-        note: "Before and after scaling by the temperature of the lowest log loss on the validation flows.",
+        note: "Before and after scaling by the temperature with the lowest log loss on the validation flows.",
     },
     Words {
         kind: EvaluationKind::EarlyDecision,
-        title: "decided as soon as a model is sure",
-        note: "A flow is decided after the first packet at which the highest probability reaches the threshold, and after the \
-               last that the model reads where none does.",
+        title: "early decisions at a confidence threshold",
+        note: "A flow is classified at the first packet at which the highest probability reaches the threshold, or at \
+               the last packet that the model reads if none does.",
     },
     Words {
         kind: EvaluationKind::Drift,
-        title: "from one part of time to the next",
-        note: "Macro F1 on the test flows of a split by time, in parts of time from the earliest, class by class.",
+        title: "drift over time",
+        note: "Macro F1 on the test flows of a split by time, in periods from the earliest, class by class.",
     },
 ];
 
-/// What stands in the title of a kind's table.
+/// Returns the title of a kind's table.
 pub(super) fn title_of(kind: EvaluationKind) -> &'static str {
     KINDS.iter().find(|words| words.kind == kind).map_or("", |words| words.title)
 }
 
-/// Reads a run's `evaluation.csv`; nothing where there is none.
+/// Reads a run's `evaluation.csv`; returns no lines if the file does not exist.
 ///
 /// # Errors
-/// A file that cannot be read, or a line that is none of its.
+/// The file cannot be read, or has an invalid line.
 pub(super) fn read_evaluation(run: &Path) -> Result<Vec<Line>, ReportError> {
     let path = run.join("evaluation.csv");
     if !path.is_file() {
@@ -114,7 +114,7 @@ fn summary(lines: &[&Line], row_of: &Row<'_>, condition: &str, metric: &str) -> 
     Summary::of(&lines.iter().filter(own).map(|line| line.value).collect::<Vec<_>>())
 }
 
-/// The tables of an evaluation, one per kind.
+/// Returns the tables of an evaluation, one per kind.
 pub(super) fn evaluation_tables(lines: &[Line]) -> Vec<(EvaluationKind, Table)> {
     let tables = KINDS.iter().filter_map(|words| {
         let own: Vec<&Line> = lines.iter().filter(|line| line.kind == words.kind).collect();
@@ -199,7 +199,7 @@ fn cell(summary: Option<Summary>) -> Cell {
     summary.map_or(Cell::Absent, |summary| Cell::summary(&summary, 3))
 }
 
-/// How long it takes until so many packets have come, where that is known.
+/// Returns a note on the median time until the given number of packets has arrived, if known.
 fn waits(lines: &[&Line], conditions: &[&str]) -> Option<String> {
     let told = conditions.iter().filter_map(|condition| {
         let of = lines.iter().filter(|line| line.condition == *condition && line.metric == MEDIAN_WAIT_SECONDS);
@@ -208,10 +208,10 @@ fn waits(lines: &[&Line], conditions: &[&str]) -> Option<String> {
     });
     let told: Vec<String> = told.collect();
     (!told.is_empty())
-        .then(|| format!("Median time from a flow's first packet to the last that was seen: {}.", told.join(", ")))
+        .then(|| format!("Median time from a flow's first packet to the last one seen: {}.", told.join(", ")))
 }
 
-/// Curves over packets, and a heat map per model of what zeroed bytes take, each with the name of its file.
+/// Returns curves over packets and, per model, a heat map of the loss from zeroed bytes, each with a file name.
 pub(super) fn evaluation_figures(lines: &[Line], title: &str) -> Vec<(String, Figure)> {
     let mut figures = Vec::new();
     let of = |kind: EvaluationKind| lines.iter().filter(|line| line.kind == kind).collect::<Vec<&Line>>();
@@ -257,7 +257,7 @@ pub(super) fn evaluation_figures(lines: &[Line], title: &str) -> Vec<(String, Fi
             }
         }
         let figure = heat_map(&HeatMap {
-            title: format!("{title}: {} · {}, what zeroed bytes take ({})", row[1], row[2], row[0]),
+            title: format!("{title}: {} · {}, macro F1 lost by zeroing bytes ({})", row[1], row[2], row[0]),
             y_axis: "packet".to_owned(),
             x_axis: "first byte".to_owned(),
             cells,

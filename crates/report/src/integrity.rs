@@ -1,5 +1,5 @@
-//! Whether a stored run is as it was written: its files against their checksums, and its records against the predictions
-//! that they were measured on.
+//! Integrity of a stored run: checks its files against their checksums, and its records against the predictions that
+//! they were computed from.
 
 use std::collections::BTreeMap;
 
@@ -8,9 +8,9 @@ use super::{ReportError, RunFiles, StoredRun};
 use etcbench_evaluate::{Metric, Metrics, argmax, calibration_error_of_floats};
 use etcbench_experiment::{Record, RunKey};
 
-/// What of a run is not as the run wrote it, a sentence each; none where all of it is. Tables are made from records, so an
-/// edited one changes no number and is not named; runs of versions without a list of checksums are held against their
-/// predictions alone.
+/// Returns what was changed in a run since it was written, one sentence each; empty if nothing was. Tables are
+/// generated from records, so an edited table affects no number and is not reported. Runs of versions without a list of
+/// checksums are only checked against their predictions.
 ///
 /// # Errors
 /// A file that cannot be read.
@@ -32,12 +32,12 @@ pub fn integrity(run: &StoredRun) -> Result<Vec<String>, ReportError> {
     Ok(problems)
 }
 
-/// The first record of a fit that its predictions do not give; records that no predictions give, such as times, are passed
-/// over.
+/// Describes the first record of a fit that disagrees with its predictions. Skips records that do not derive from
+/// predictions, such as times.
 fn difference(predictions: &StoredPredictions, records: &[&Record]) -> Option<String> {
     let StoredPredictions { classes, labels, predicted, probabilities, .. } = predictions;
     if *predicted != argmax(probabilities.view()) {
-        return Some("a predicted class is not that of the highest probability".to_owned());
+        return Some("a predicted class does not have the highest probability".to_owned());
     }
     let metrics = match Metrics::from_probabilities(labels, probabilities.view()) {
         Ok(metrics) => metrics,
@@ -62,6 +62,6 @@ fn difference(predictions: &StoredPredictions, records: &[&Record]) -> Option<St
             is_calibration && calibration_error_of_floats(labels, probabilities.view()).ok() == record.value
         };
         (given != record.value && !as_before())
-            .then(|| format!("the predictions give {what} {}, the record {}", shown(given), shown(record.value)))
+            .then(|| format!("the predictions yield {what} {}, the record has {}", shown(given), shown(record.value)))
     })
 }

@@ -1,9 +1,9 @@
-//! The scores of a ladder, from the stored predictions alone: on every rung the macro F1 of all flows that a repetition
-//! tests, with an interval over captures, and what each step takes of it.
+//! The scores of a ladder, computed only from stored predictions: on every rung the macro F1 over all flows tested in a
+//! repetition, with an interval over captures, and the loss from each step.
 //!
-//! Intervals are of a bootstrap over captures (classes keep as many as they have), not over flows: flows of one capture
-//! are right or wrong together. Rungs that test the same captures share the draws, so the interval of a loss is a paired
-//! one. Where a class is tested on one capture alone there is nothing to draw from, and so no interval.
+//! Intervals are from a bootstrap over captures (stratified by class), not over flows: whether flows of one capture are
+//! classified correctly is correlated. Rungs that test the same captures share the draws, so the interval of a loss is
+//! paired. If a class is tested on a single capture, resampling is impossible and there is no interval.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,10 +14,10 @@ use super::{ReportError, file_error};
 use etcbench_evaluate::{ConfusionMatrix, Interval, Metric, cluster_draws, percentile_interval};
 use etcbench_experiment::{LADDER, LadderOptions, RUNGS, Record, Rung};
 
-/// Draws of the bootstrap.
+/// Number of bootstrap draws.
 const RESAMPLES: usize = 1000;
 
-/// Whether records are of a ladder: the experiment is called so, and every variant is a rung.
+/// Returns whether records are from a ladder: the experiment's name says so, and every variant is a rung.
 pub(super) fn is_ladder(records: &[Record]) -> bool {
     let of_ladder =
         |record: &Record| record.key.experiment.ends_with(LADDER) && Rung::of_variant(&record.key.variant).is_some();
@@ -26,29 +26,29 @@ pub(super) fn is_ladder(records: &[Record]) -> bool {
 
 /// A model on one rung.
 pub(super) struct RungScore {
-    /// Place of the rung in [`RUNGS`].
+    /// Index of the rung in [`RUNGS`].
     pub rung: usize,
-    /// The mean over repetitions of the macro F1 of all that a repetition tests.
+    /// Mean over repetitions of the macro F1 over all flows tested in a repetition.
     pub macro_f1: f64,
-    /// Over captures; none where a class is tested on one capture alone.
+    /// Interval over captures; `None` if a class is tested on a single capture.
     pub interval: Option<Interval>,
-    /// The classes that the rung has.
+    /// Number of classes on the rung.
     pub classes: usize,
-    /// What the step to this rung takes.
+    /// The loss from the step to this rung.
     pub loss: Option<Loss>,
 }
 
-/// What a step takes.
+/// The loss of macro F1 from a step.
 pub(super) struct Loss {
-    /// The rung that it starts from, as its place in [`RUNGS`].
+    /// The rung that the step starts from, as an index into [`RUNGS`].
     pub from: usize,
-    /// The macro F1 there less that of the step's end, over the classes of both.
+    /// Macro F1 at the start minus that at the end of the step, over the classes of both rungs.
     pub macro_f1: f64,
-    /// Over captures; none as for scores.
+    /// Interval over captures; `None` as for scores.
     pub interval: Option<Interval>,
 }
 
-/// A model with one input, with or without masks, on every rung.
+/// A model with one input, masked or not, on all rungs.
 pub(super) struct LadderRow {
     /// The model.
     pub model: String,
@@ -58,48 +58,48 @@ pub(super) struct LadderRow {
     pub implementation: String,
     /// Whether its bytes are masked.
     pub masked: bool,
-    /// Its rungs, in order; one where it cannot be fitted is not there.
+    /// Its rungs, in order, without those on which it cannot be fitted.
     pub rungs: Vec<RungScore>,
 }
 
-/// A variant of a ladder: what it divided.
+/// The size of a ladder's variant.
 pub(super) struct RungSize {
     /// The variant.
     pub variant: String,
-    /// Its classes.
+    /// Number of classes.
     pub classes: usize,
-    /// Rows tested in a repetition.
+    /// Number of rows tested in a repetition.
     pub rows: usize,
-    /// Rows tested of every capture, in the order of their names.
+    /// Number of tested rows per capture, in the order of the captures' names.
     pub captures: Vec<usize>,
 }
 
 /// A ladder, read from a run's folder.
 pub(super) struct Ladder {
-    /// The models, those without masks first.
+    /// The models, unmasked ones first.
     pub rows: Vec<LadderRow>,
     /// The variants, in order.
     pub sizes: Vec<RungSize>,
-    /// Folds of a repetition.
+    /// Number of folds of a repetition.
     pub folds: usize,
-    /// Repetitions.
+    /// Number of repetitions.
     pub repeats: usize,
 }
 
-/// The predictions of a model on one rung, counted by capture.
+/// Counts of a model's predictions on one rung, per capture.
 struct Counted {
     rung: usize,
     classes: Vec<String>,
-    /// For every repetition the flows of each capture by class and prediction, row by row.
+    /// For every repetition and capture, the row-major matrix of flow counts by class and prediction.
     repeats: Vec<BTreeMap<String, Vec<u64>>>,
-    /// The seed of each repetition, and its number within the seed.
+    /// The seed of each repetition and its number within the seed.
     named: Vec<(u64, usize)>,
-    /// How many fits there are.
+    /// Number of fits.
     fits: usize,
 }
 
 impl Counted {
-    /// The captures with a tested flow, sorted.
+    /// Returns the captures with a tested flow, sorted.
     fn captures(&self) -> Vec<&str> {
         let mut captures: Vec<&str> =
             self.repeats.iter().flat_map(|repeat| repeat.keys().map(String::as_str)).collect();
@@ -108,15 +108,15 @@ impl Counted {
         captures
     }
 
-    /// How many captures have tested flows of a class.
+    /// Returns the number of captures with tested flows of a class.
     fn captures_of(&self, class: usize) -> usize {
         let classes = self.classes.len();
         let row = class * classes..(class + 1) * classes;
         self.repeats[0].values().filter(|counts| counts[row.clone()].iter().any(|&count| count > 0)).count()
     }
 
-    /// The mean over repetitions of the macro F1 over `among`, where capture number `i` is there `times[i]` times. Only flows
-    /// of these classes are looked at.
+    /// Returns the mean over repetitions of the macro F1 over the classes `among`, with capture `i` counted `times[i]`
+    /// times. Only flows of these classes are considered.
     fn macro_f1(&self, captures: &[&str], times: &[u64], among: &[usize]) -> f64 {
         let classes = self.classes.len();
         let mut sum = 0.0;
@@ -148,7 +148,7 @@ struct Design<'a> {
 }
 
 impl<'a> Design<'a> {
-    /// A capture's stratum is the class of most of its flows.
+    /// Draws the samples; a capture's stratum is the class of most of its flows.
     fn new(own: &'a Counted, captures: Vec<&'a str>, number: u64) -> Self {
         let classes = own.classes.len();
         let stratum = |capture: &&str| {
@@ -163,7 +163,7 @@ impl<'a> Design<'a> {
     }
 }
 
-/// A model on one rung with the captures that it is tested on.
+/// A model on one rung, with the captures that it is tested on.
 #[derive(Clone, Copy)]
 struct Tested<'a> {
     counted: &'a Counted,
@@ -175,14 +175,14 @@ impl Tested<'_> {
         self.counted.macro_f1(&self.design.captures, &vec![1; self.design.captures.len()], among)
     }
 
-    /// The scores over the draws; none where a class is tested on one capture alone.
+    /// Returns the score of each draw; `None` if a class is tested on a single capture.
     fn resampled(&self, among: &[usize]) -> Option<Vec<f64>> {
         let several = |&class: &usize| self.counted.captures_of(class) > 1;
         let scores = self.design.draws.iter().map(|times| self.counted.macro_f1(&self.design.captures, times, among));
         among.iter().all(several).then(|| scores.collect())
     }
 
-    /// What the step from `before` takes.
+    /// Returns the loss from the step from `before` to this rung.
     fn loss_from(&self, before: Tested<'_>, of_before: &[usize], of_own: &[usize]) -> Loss {
         let lost = before.macro_f1(of_before) - self.macro_f1(of_own);
         let draws = before.resampled(of_before).zip(self.resampled(of_own));
@@ -195,7 +195,7 @@ impl Ladder {
     /// Reads the ladder in a run's folder.
     ///
     /// # Errors
-    /// Predictions that are missing, or not what they should be.
+    /// Predictions are missing or invalid.
     pub(super) fn read(run: &Path, records: &[Record]) -> Result<Self, ReportError> {
         let options = options(run)?;
         let mut counted: Vec<(RowKey, Counted)> = Vec::new();
@@ -217,7 +217,7 @@ impl Ladder {
             let own = &mut counted[place].1;
             let classes = own.classes.len();
             if predictions.classes != own.classes {
-                return Err(file_error(&path, "its classes are not those of the other folds; run the ladder again"));
+                return Err(file_error(&path, "classes differ from those of the other folds; run the ladder again"));
             }
             own.fits += 1;
             let named = (key.seed, key.fold / options.folds.max(1));
@@ -237,7 +237,7 @@ impl Ladder {
                 counts[label as usize * classes + predicted as usize] += 1;
             }
         }
-        // A model that failed on some folds has no score of the whole.
+        // A model that failed on some folds has no overall score.
         let most = |variant: &str| {
             counted.iter().filter(|(row, _)| row.variant == variant).map(|(_, own)| own.fits).max().unwrap_or_default()
         };
@@ -247,14 +247,14 @@ impl Ladder {
         Ok(Self { sizes: sizes(&counted), rows: rows(&counted), folds: options.folds, repeats: options.repeats })
     }
 
-    /// The rungs that some model has, as places in [`RUNGS`].
+    /// Returns the rungs on which any model has a score, as indices into [`RUNGS`].
     pub(super) fn rungs(&self) -> Vec<usize> {
         let has = |rung: &usize| self.rows.iter().any(|row| row.rungs.iter().any(|score| score.rung == *rung));
         (0..RUNGS.len()).filter(has).collect()
     }
 }
 
-/// `[ladder]` of the experiment as it was run.
+/// Reads `[ladder]` of the stored experiment.
 fn options(run: &Path) -> Result<LadderOptions, ReportError> {
     let path = run.join("experiment.toml");
     let text = std::fs::read_to_string(&path).map_err(|problem| file_error(&path, problem))?;
@@ -321,7 +321,7 @@ fn rows(counted: &[(RowKey, Counted)]) -> Vec<LadderRow> {
             let start = RUNGS[own.counted.rung].start(&there);
             let before = start.and_then(|rung| of_rungs.iter().find(|own| RUNGS[own.counted.rung].name == rung.name));
             let loss = before.and_then(|&before| {
-                // Classes that only one of the rungs has are left out of their comparison.
+                // Classes that only one of the rungs has are excluded from the comparison.
                 let both = classes.iter().enumerate().filter_map(|(place, class)| {
                     Some((before.counted.classes.iter().position(|other| other == class)?, place))
                 });

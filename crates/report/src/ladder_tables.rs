@@ -1,5 +1,5 @@
-//! A ladder for people: the scores of every model on every rung, what the rungs are and give away, and what each step
-//! takes; and its figure.
+//! A ladder as tables and a figure: the scores of every model on every rung, the size and leaks of each rung, and the
+//! loss from each step.
 
 use super::drawing::{Figure, LadderLine, LadderPlot, LadderPoint, ladder_figure};
 use super::ladder::{Ladder, LadderRow};
@@ -25,7 +25,7 @@ fn model_columns() -> Vec<Column> {
     ]
 }
 
-/// A row per model with and without masks, a column per rung.
+/// Returns a table with a row per model with and without masks, and a column per rung.
 pub(super) fn ladder_table(ladder: &Ladder, left_out: &[LeftOutVariant]) -> Table {
     let rungs = ladder.rungs();
     let mut table = Table { columns: model_columns(), ..Table::default() };
@@ -63,7 +63,7 @@ pub(super) fn ladder_table(ladder: &Ladder, left_out: &[LeftOutVariant]) -> Tabl
     table
 }
 
-/// A row per variant: what it divides, and what that gives away.
+/// Returns a table with a row per variant: its size and its leaks.
 pub(super) fn rungs_table(ladder: &Ladder, leaks: &[SplitLeaks]) -> Table {
     let mut table = Table {
         columns: vec![
@@ -114,7 +114,7 @@ pub(super) fn rungs_table(ladder: &Ladder, leaks: &[SplitLeaks]) -> Table {
     table
 }
 
-/// A row per model and rung, in full: the score with its interval, and what the step takes.
+/// Returns a table with a row per model and rung: the score and the loss from the step, with intervals.
 pub(super) fn steps_table(ladder: &Ladder) -> Table {
     let mut columns = model_columns();
     columns.push(Column::text("rung", "rung"));
@@ -158,7 +158,7 @@ pub(super) fn steps_table(ladder: &Ladder) -> Table {
     table
 }
 
-/// A line per model and a step per rung, without masks and with them.
+/// Draws a line per model and a step per rung, without and with masks.
 pub(super) fn figure(ladder: &Ladder, title: &str) -> Figure {
     let name = |row: &LadderRow| format!("{} · {}", row.model, row.input);
     let mut series: Vec<String> = Vec::new();

@@ -2,13 +2,13 @@
 
 use super::table::{Cell, Table, fixed, mark, p_value};
 
-/// Longer text is not a name.
+/// Text longer than this is a sentence, not a name.
 const SENTENCE: usize = 60;
 
 pub(super) fn render(table: &Table) -> String {
     let shown = table.shown_columns();
     let line = |cells: Vec<String>| cells.join(" & ") + " \\\\\n";
-    // A column of sentences is set in lines; as one line it would make the whole table too small to read.
+    // A column of sentences is wrapped; on a single line it would make the whole table too small to read.
     let sentences = |column: usize| {
         table.rows.iter().any(|row| matches!(&row[column], Cell::Text(text) if text.chars().count() > SENTENCE))
     };
@@ -54,7 +54,7 @@ fn cell(cell: &Cell) -> String {
     }
 }
 
-/// Text in which LaTeX finds no command.
+/// Escapes text for LaTeX.
 pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {

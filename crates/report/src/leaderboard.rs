@@ -1,5 +1,5 @@
-//! A leaderboard: the results of runs by anybody, those beside one another that are of exactly the same flows, divided in exactly
-//! the same way. What an entry is worth is for who checked it; nothing here does.
+//! A leaderboard: compares the results of submitted runs that have exactly the same flows and splits. Entries must be
+//! checked by the caller; this module does not check them.
 
 use std::collections::BTreeMap;
 
@@ -11,39 +11,39 @@ use etcbench_experiment::{LADDER, RUNGS, Record, RunKey, Rung};
 
 /// A run on a leaderboard.
 pub struct BoardEntry {
-    /// What the run is called here: the first digits of its identity.
+    /// The name of the run on the leaderboard: the first digits of its identity.
     pub bundle: String,
     /// The run.
     pub run: StoredRun,
-    /// What tells the flows and splits of each variant from any others, by the variant's name.
+    /// Identifies the flows and splits of each variant, by the variant's name.
     pub divisions: BTreeMap<String, String>,
-    /// What is known of its models.
+    /// Facts about its models.
     pub cards: Vec<BoardCard>,
 }
 
-/// What is known of a model: names and values.
+/// Facts about a model: names and values.
 pub struct BoardCard {
     /// The model.
     pub model: String,
-    /// What is known.
+    /// The facts, as pairs of name and value.
     pub facts: Vec<(String, String)>,
 }
 
-/// A run that is not on the leaderboard.
+/// A run excluded from the leaderboard.
 pub struct RefusedEntry {
     /// Its file.
     pub name: String,
-    /// Why, a sentence each.
+    /// The reasons, one sentence each.
     pub findings: Vec<String>,
 }
 
-/// A leaderboard, drawn.
+/// A rendered leaderboard.
 pub struct Leaderboard {
     pub(super) tables: Vec<BoardTable>,
-    /// Models over tables, by variant.
+    /// Models ranked over several tables, by variant.
     pub(super) rankings: Vec<(Figure, Table)>,
     pub(super) history: Table,
-    /// The models of each run, with its bundle.
+    /// The models of each run, with the name of its bundle.
     pub(super) cards: Vec<(String, Vec<BoardCard>)>,
     pub(super) refused: Vec<RefusedEntry>,
     all: Table,
@@ -53,15 +53,15 @@ pub struct Leaderboard {
 pub(super) struct BoardTable {
     pub title: String,
     pub table: Table,
-    /// None where no fit was timed.
+    /// `None` if no fit was timed.
     pub figure: Option<Figure>,
 }
 
-/// What entries are ranked by.
+/// The metric that entries are ranked by.
 const SCORE: Metric = Metric::MACRO_F1;
-/// What an entry costs.
+/// The metric for the cost of an entry.
 const COST: Metric = Metric::FIT_WALL_SECONDS;
-/// What else is shown.
+/// The other metrics shown.
 const SHOWN: [Metric; 6] = [
     Metric::ACCURACY,
     Metric::MATTHEWS_CORRELATION,
@@ -71,13 +71,13 @@ const SHOWN: [Metric; 6] = [
     Metric::MODEL_BYTES,
 ];
 
-/// Which results stand beside one another.
+/// Identifies results that share a table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct BoardKey {
     experiment: String,
     dataset: String,
     size: String,
-    /// That of the ladder's rungs, or of the experiment.
+    /// Position among the ladder's rungs, or among the variants of the experiment.
     place: usize,
     variant: String,
     division: String,
@@ -89,7 +89,7 @@ struct Row {
     bundle: String,
     title: String,
     score: Summary,
-    /// 95 % of the mean over fits or, of one fit, by bootstrap.
+    /// 95 % interval of the mean over fits or, for a single fit, by bootstrap.
     interval: Option<(f64, f64)>,
     shown: Vec<Cell>,
     cost: Option<f64>,
@@ -98,7 +98,7 @@ struct Row {
 }
 
 impl Leaderboard {
-    /// Puts entries beside one another, in the order of their bundles.
+    /// Groups entries into tables, in the order of their bundles.
     ///
     /// # Errors
     /// Records that contradict one another.
@@ -124,24 +124,24 @@ impl Leaderboard {
         Ok(Self { tables: drawn, rankings, history, cards, refused, all })
     }
 
-    /// The leaderboard as one self-contained HTML page.
+    /// Renders the leaderboard as one self-contained HTML page.
     ///
     /// # Errors
-    /// A page that cannot be made of its templates.
+    /// The page cannot be rendered from its templates.
     pub fn page(&self) -> Result<String, ReportError> {
         page::leaderboard_page(self)
     }
 
-    /// Every row of every table as CSV.
+    /// Returns every row of every table as CSV.
     ///
     /// # Errors
-    /// None that is known: every row has a cell per column.
+    /// None expected: every row has a cell per column.
     pub fn csv(&self) -> Result<String, ReportError> {
         self.all.to_csv()
     }
 }
 
-/// The rows of a run, by the table that they stand in.
+/// Returns the rows of a run, grouped by table.
 fn rows_of(entry: &BoardEntry) -> Result<Vec<(BoardKey, Vec<Row>)>, ReportError> {
     let mut found: Vec<(BoardKey, Vec<Row>)> = Vec::new();
     for (table, values) in aggregate(&entry.run.records)? {
@@ -223,7 +223,7 @@ fn board_table(key: &BoardKey, mut rows: Vec<Row>, several: bool, all: &mut Tabl
             .then_with(|| (&left.key, &left.bundle).cmp(&(&right.key, &right.bundle)))
     });
     let BoardKey { experiment, dataset, size, variant, division, .. } = key;
-    // Two ways to divide the same flows are two tables.
+    // Different splits of the same flows are different tables.
     let divided =
         if several { format!(", divided as {}", division.get(..8).unwrap_or(division)) } else { String::new() };
     let title = format!("{experiment} on {dataset}, {size}: {variant}{divided}");
@@ -234,7 +234,7 @@ fn board_table(key: &BoardKey, mut rows: Vec<Row>, several: bool, all: &mut Tabl
     let ranks = ranks(&rows)?;
     let usual = rows.iter().all(|row| row.key.is_default_implementation());
     for column in &mut table.columns {
-        // What would be empty, or the same in every row.
+        // Hide columns that would be empty or the same in every row.
         column.machine_only = match column.name.as_str() {
             "mean_rank" | "groups" => ranks.is_none(),
             "implementation" => usual,
@@ -272,13 +272,13 @@ fn board_table(key: &BoardKey, mut rows: Vec<Row>, several: bool, all: &mut Tabl
         table.notes.push(note);
     }
     let figure = (!points.is_empty()).then(|| {
-        let title = format!("Cost against score; numbers are the rows of the table: {title}");
+        let title = format!("Score over cost; numbers refer to the rows of the table: {title}");
         scatter(title, "seconds of one fit, on the machine of its bundle", SCORE.label, &points)
     });
     Ok(BoardTable { title, table, figure })
 }
 
-/// Mean ranks over the fits that all rows have, the groups of each row, and what a reader must know of them.
+/// Mean ranks over the fits that all rows have, the groups of each row, and a note for the reader.
 type Ranks = (Vec<f64>, Vec<String>, String);
 
 fn ranks(rows: &[Row]) -> Result<Option<Ranks>, ReportError> {
@@ -299,17 +299,17 @@ fn ranks(rows: &[Row]) -> Result<Option<Ranks>, ReportError> {
         }
     }
     let note = format!(
-        "Mean ranks over {} fits (seeds and folds); critical difference {:.2} (Nemenyi, 5 %): entries of one group are closer \
-         than that. Fits share flows, so that the true difference is larger.",
+        "Mean ranks over {} fits (seeds and folds); critical difference {:.2} (Nemenyi, 5 %): entries of one group \
+         differ by less. Fits share flows, so the true critical difference is larger.",
         common.len(),
         test.critical_difference
     );
     Ok(Some((test.mean_ranks.clone(), groups, note)))
 }
 
-/// The models that several tables have, ranked over them.
+/// Ranks the models that appear in several tables.
 fn board_rankings(entries: &[BoardEntry]) -> Result<Vec<(Figure, Table)>, ReportError> {
-    // Of several runs with one row, none stands for the model.
+    // If several runs have the same row, none represents the model.
     let mut rows: BTreeMap<(TableKey, RowKey), Vec<Vec<Record>>> = BTreeMap::new();
     for entry in entries {
         let mut own: BTreeMap<(TableKey, RowKey), Vec<Record>> = BTreeMap::new();
@@ -332,7 +332,7 @@ fn board_rankings(entries: &[BoardEntry]) -> Result<Vec<(Figure, Table)>, Report
     Ok(drawn.collect())
 }
 
-/// A line per bundle.
+/// Returns a table with a line per bundle.
 fn history(entries: &[BoardEntry]) -> Table {
     let mut table = Table {
         title: "Bundles".to_owned(),

@@ -1,4 +1,4 @@
-//! Leak reports for people: what `etcbench data leaks` prints, and the notes under a run's tables.
+//! Readable leak reports: the output of `etcbench data leaks`, and the notes under a run's tables.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -8,19 +8,19 @@ use etcbench_evaluate::{Metric, Summary};
 use etcbench_experiment::SplitLeaks;
 use etcbench_leaks::{Alarm, AlarmKind, FIELD_TREE_DEPTH, FieldKind, FieldScore, LeakReport};
 
-/// How many fields are printed of each variant.
+/// Number of fields printed per variant.
 const PRINTED_FIELDS: usize = 25;
 
 /// Reads a `leaks.json`.
 ///
 /// # Errors
-/// A file that cannot be read or is not one.
+/// The file cannot be read or is not a leak report.
 pub fn read_leaks(path: &Path) -> Result<Vec<SplitLeaks>, ReportError> {
     let bytes = std::fs::read(path).map_err(|problem| file_error(path, problem))?;
     serde_json::from_slice(&bytes).map_err(|problem| file_error(path, problem))
 }
 
-/// Variants in order, each with its reports.
+/// Groups reports by variant, in order of first appearance.
 fn by_variant(leaks: &[SplitLeaks]) -> Vec<(&str, Vec<&LeakReport>)> {
     let mut variants: Vec<(&str, Vec<&LeakReport>)> = Vec::new();
     for leak in leaks {
@@ -36,13 +36,13 @@ fn mean(reports: &[&LeakReport], value: impl Fn(&LeakReport) -> f64) -> f64 {
     reports.iter().map(|report| value(report)).sum::<f64>() / reports.len().max(1) as f64
 }
 
-/// The share of test flows that `count` counts, as a mean over the reports.
+/// Formats the share of test flows that `count` returns, as a mean over the reports.
 fn share(reports: &[&LeakReport], count: impl Fn(&LeakReport) -> usize) -> String {
     let share = mean(reports, |report| count(report) as f64 / report.test_flows.max(1) as f64);
     format!("{:.1} %", 100.0 * share)
 }
 
-/// A field of all reports: its scores, in the reports that have it.
+/// A field, with its scores over the reports that have it.
 struct FieldSummary<'a> {
     first: &'a FieldScore,
     macro_f1: Summary,
@@ -50,7 +50,7 @@ struct FieldSummary<'a> {
     packets: Vec<usize>,
 }
 
-/// Fields over reports, the best first.
+/// Summarises fields over reports, the best first.
 fn field_summaries<'a>(
     reports: &[&'a LeakReport],
     fields: impl Fn(&'a LeakReport) -> &'a [FieldScore],
@@ -102,19 +102,19 @@ fn kind_name(kind: FieldKind) -> &'static str {
 
 /// The leak report of one variant over its splits.
 pub(super) struct LeakSection {
-    /// The variant, or several of which the same is found.
+    /// The variant, or several variants with the same findings.
     pub variant: String,
-    /// How many splits, and how large they are.
+    /// The number of splits and their size.
     pub lead: String,
-    /// What was looked for, and whether it is a leak beyond chance; none in reports of versions that did not say it.
+    /// The checks, and whether each found a leak beyond chance; `None` for reports of versions without verdicts.
     pub verdicts: Option<Table>,
-    /// What was found, a sentence each.
+    /// The findings, one sentence each.
     pub findings: Vec<String>,
-    /// What single fields predict.
+    /// How well single fields predict the class.
     pub fields: Table,
 }
 
-/// What was found, and what single fields predict; of variants with the same splits and features once.
+/// Returns a section per variant; variants with the same splits and features share one.
 pub(super) fn leak_sections(leaks: &[SplitLeaks]) -> Vec<LeakSection> {
     let mut told: Vec<(Vec<&str>, Vec<&LeakReport>)> = Vec::new();
     for (variant, reports) in by_variant(leaks) {
@@ -126,10 +126,10 @@ pub(super) fn leak_sections(leaks: &[SplitLeaks]) -> Vec<LeakSection> {
     told.into_iter().map(|(variants, reports)| leak_section(&variants.join(", "), &reports)).collect()
 }
 
-/// The report as Markdown.
+/// Renders the report as Markdown.
 ///
 /// # Errors
-/// No report at all.
+/// There is no report.
 pub fn leak_text(leaks: &[SplitLeaks]) -> Result<String, ReportError> {
     if leaks.is_empty() {
         return Err(ReportError::Records("there is no split to report on".to_owned()));
@@ -190,7 +190,7 @@ fn leak_section(variant: &str, reports: &[&LeakReport]) -> LeakSection {
     LeakSection { variant: variant.to_owned(), lead, verdicts: verdicts_table(variant, reports), findings, fields }
 }
 
-/// What alarms are about, each once, in the words of a table.
+/// Every kind of alarm with its description in the table.
 const CHECKS: [(AlarmKind, &str); 12] = [
     (AlarmKind::IdenticalFlows, "test flows that train too, bit by bit"),
     (AlarmKind::NearIdenticalFlows, "test flows that differ from a training flow in identifiers at most"),
@@ -206,10 +206,10 @@ const CHECKS: [(AlarmKind, &str); 12] = [
     (AlarmKind::ContradictoryLabels, "identical inputs of different labels"),
 ];
 
-/// More subjects of one check are counted.
+/// Number of subjects of a check that are named; further ones are only counted.
 const NAMED_SUBJECTS: usize = 3;
 
-/// A row per check, what is a leak first; none where the reports are of a version that gave no verdicts.
+/// Returns a table with a row per check, leaks first; `None` for reports of versions without verdicts.
 fn verdicts_table(variant: &str, reports: &[&LeakReport]) -> Option<Table> {
     if reports.iter().all(|report| report.alarms.is_empty() && report.ceilings.is_empty()) {
         return None;
@@ -260,14 +260,15 @@ fn verdicts_table(variant: &str, reports: &[&LeakReport]) -> Option<Table> {
     Some(table)
 }
 
-/// `bytes 0.998, statistics 1.000`; none in reports of versions that had none.
+/// Formats ceilings as in `bytes 0.998, statistics 1.000`; `None` for reports of versions without ceilings.
 pub(super) fn ceilings(report: &LeakReport) -> Option<String> {
     let told =
         report.ceilings.iter().map(|ceiling| format!("{} {:.3}", ceiling.input.replace('_', " "), ceiling.accuracy));
     (!report.ceilings.is_empty()).then(|| told.collect::<Vec<_>>().join(", "))
 }
 
-/// What is a leak beyond chance in any of the splits, with the text of the first and in how many of them it is one.
+/// Returns the leaks beyond chance in any of the splits, with the text of the first split and the number of splits
+/// affected.
 fn alarms(reports: &[&LeakReport]) -> Vec<String> {
     let mut found: Vec<(&Alarm, usize)> = Vec::new();
     for alarm in reports.iter().flat_map(|report| &report.alarms) {
@@ -283,7 +284,7 @@ fn alarms(reports: &[&LeakReport]) -> Vec<String> {
     found.into_iter().map(told).collect()
 }
 
-/// The mean share of test flows that have the `input` of a training flow; none where nobody looked.
+/// Returns the mean share of test flows whose `input` equals that of a training flow; `None` if this was not checked.
 pub(super) fn duplicate_share(reports: &[&LeakReport], input: &str) -> Option<f64> {
     let of =
         |report: &LeakReport| report.duplicates.iter().find(|found| found.features == input).map(|found| found.share);
@@ -291,19 +292,19 @@ pub(super) fn duplicate_share(reports: &[&LeakReport], input: &str) -> Option<f6
     Some(Summary::of(&shares)?.mean)
 }
 
-/// The mean share of test flows from a capture with training flows.
+/// Returns the mean share of test flows from a capture with training flows.
 pub(super) fn shared_captures(reports: &[&LeakReport]) -> Option<f64> {
     let share = |report: &LeakReport| report.shared.capture_flows as f64 / report.test_flows.max(1) as f64;
     (!reports.is_empty()).then(|| mean(reports, share))
 }
 
-/// The field that predicts best alone, and its macro F1.
+/// Returns the single field that predicts best, and its macro F1.
 pub(super) fn best_field(reports: &[&LeakReport]) -> Option<(String, f64)> {
     let best = field_summaries(reports, |report| &report.fields).into_iter().next()?;
     Some((best.first.field.clone(), best.macro_f1.mean))
 }
 
-/// Which classes cannot be distinguished from the captures they come from.
+/// Describes which classes cannot be distinguished from the captures they come from.
 fn confounding(report: &LeakReport) -> String {
     let single: Vec<&str> =
         report.classes.iter().filter(|class| class.captures == 1).map(|class| class.class.as_str()).collect();
@@ -358,7 +359,7 @@ fn fields_table(variant: &str, reports: &[&LeakReport]) -> Table {
     table
 }
 
-/// Notes for under a run's tables, one for all variants of which the same is said.
+/// Returns notes for a run's tables; variants with the same note share one.
 pub(super) fn leak_notes(leaks: &[SplitLeaks]) -> Vec<String> {
     let told: Vec<(&str, String)> = by_variant(leaks)
         .into_iter()
@@ -429,8 +430,8 @@ pub(super) fn leak_notes(leaks: &[SplitLeaks]) -> Vec<String> {
     notes
 }
 
-/// On how many of its captures each class is tested, those on the fewest by name; none where captures are on both sides
-/// of a split, or reports do not say what they test.
+/// Describes on how many of its captures each class is tested, naming the classes with the fewest. Returns `None` if
+/// captures are on both sides of a split or reports do not list the tested captures.
 fn tested_captures(reports: &[&LeakReport]) -> Option<String> {
     let says = |report: &&LeakReport| report.classes.iter().all(|class| !class.tested.is_empty());
     if reports.iter().any(|report| report.shared.captures > 0) || !reports.iter().all(says) {
@@ -472,7 +473,7 @@ mod tests {
         };
         let leaks = [leak("a", 0, 4), leak("b", 0, 4), leak("a", 1, 5), leak("b", 1, 5), leak("c", 0, 4)];
         let told: Vec<String> = leak_sections(&leaks).into_iter().map(|section| section.variant).collect();
-        // The third has one split of the two.
+        // The third variant has only one of the two splits.
         assert_eq!(told, ["a, b", "c"]);
     }
 
@@ -499,7 +500,7 @@ mod tests {
             leak("grouped", 0, 0, [&["a"], &["x"]]),
             leak("grouped", 1, 0, [&["a"], &["y", "z"]]),
             leak("grouped", 2, 0, [&["b"], &["y"]]),
-            // Flows at random test every capture that has enough of them; nothing is to be said of that.
+            // A random split of flows tests every capture with enough flows, so there is no note.
             leak("random", 0, 2, [&["a", "b", "c"], &["x"]]),
         ];
         assert_eq!(
@@ -509,7 +510,7 @@ mod tests {
         assert_eq!(notes(&grouped[..1]), ["Captures tested, grouped: over 1 seed 1 of 4 of chat, 1 of 3 of video."]);
         let all = [leak("a", 0, 0, [&["a", "b", "c", "d"], &["x", "y", "z"]])];
         assert_eq!(notes(&all), ["Captures tested, a: over 1 seed all of every class."]);
-        // Reports of earlier versions do not say it.
+        // Reports of earlier versions do not list tested captures.
         assert_eq!(notes(&[leak("a", 0, 0, [&[], &[]])]), [""; 0]);
     }
 }

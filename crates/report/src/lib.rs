@@ -1,5 +1,5 @@
-//! Reports: stored records become tables (CSV, Markdown, LaTeX), figures (SVG), verdicts against tolerances, and one HTML
-//! page with all of them. Nothing here computes a metric.
+//! Reports: turns stored records into tables (CSV, Markdown, LaTeX), figures (SVG), verdicts against tolerances, and
+//! one HTML page with all of them. Computes no metrics.
 
 mod aggregate;
 mod audit;
@@ -59,7 +59,7 @@ pub use tolerance::{
 };
 pub use tuning::agreement_table;
 
-/// Why records, published numbers or tolerances cannot be used.
+/// The error for records, published numbers or tolerances that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
     /// A file that cannot be read or written.
@@ -67,13 +67,13 @@ pub enum ReportError {
     File {
         /// The file.
         path: String,
-        /// What is wrong, on which line, and what to do.
+        /// Description of the problem, with the line and what to do.
         problem: String,
     },
     /// Records that contradict one another.
     #[error("records: {0}")]
     Records(String),
-    /// The page cannot be made.
+    /// The page cannot be rendered.
     #[error("the report's page: {0}")]
     Page(String),
 }

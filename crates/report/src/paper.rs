@@ -9,10 +9,10 @@ use super::run_tables::write_table;
 use super::{Report, ReportError, Table, file_error};
 use etcbench_storage::write_whole;
 
-/// A longer table fits no page; it is a file, and not in the document.
+/// A longer table does not fit a page; it is written as a file but not included in the document.
 const LONGEST_ON_PAPER: usize = 45;
 
-/// How many files were written, three per table being one.
+/// The number of files written; the three files of a table count as one.
 pub struct PaperFiles {
     /// The tables.
     pub tables: usize,
@@ -43,7 +43,7 @@ impl Report {
         Ok(PaperFiles { tables: tables.len(), figures: figures.len() })
     }
 
-    /// Every table with the name of its files.
+    /// Returns every table with its file name.
     fn paper_tables(&self) -> Vec<(String, Table)> {
         let mut tables = vec![("runs".to_owned(), self.runs_table()), ("all-results".to_owned(), self.results_table())];
         for run in &self.runs {
@@ -53,7 +53,7 @@ impl Report {
         tables
     }
 
-    /// What includes tables and figures in the document, run by run.
+    /// Returns the LaTeX that includes tables and figures in the document, run by run.
     fn latex_index(&self, figures: &[FigureFile<'_>]) -> String {
         let drawn = |run: Option<&str>| -> String {
             let of_run = figures.iter().filter(|figure| figure.run == run && !figure.of_one_row);
@@ -80,7 +80,7 @@ impl Report {
     }
 }
 
-/// The name of the files of an audit.
+/// Returns the file name of an audit.
 fn audit_name(published: &str) -> String {
     format!("audit-{published}")
 }

@@ -1,4 +1,4 @@
-//! The predictions that a run stores (`predictions/`), read back for reliability diagrams and to hold records against them.
+//! The predictions that a run stores (`predictions/`), read back for reliability diagrams and to check records.
 
 use std::path::{Path, PathBuf};
 
@@ -17,13 +17,13 @@ pub struct StoredPredictions {
     pub flows: Vec<String>,
     /// The true class of each test flow.
     pub labels: Vec<u32>,
-    /// The class that the file says was predicted.
+    /// The predicted class of each test flow, as stated in the file.
     pub predicted: Vec<u32>,
     /// Shape `[flows, classes]`.
     pub probabilities: Array2<f32>,
 }
 
-/// The file of a fit's predictions; none where none is stored.
+/// Returns the file of a fit's predictions, or `None` if none is stored.
 pub(super) fn predictions_path(folder: &Path, key: &RunKey) -> Option<PathBuf> {
     let RunKey { variant, model, input, seed, fold, .. } = key;
     let start = format!("{variant}-{model}-{input}-seed{seed}");
@@ -31,10 +31,10 @@ pub(super) fn predictions_path(folder: &Path, key: &RunKey) -> Option<PathBuf> {
     names.iter().map(|name| folder.join("predictions").join(name)).find(|path| path.is_file())
 }
 
-/// The reliability diagram of a row over all its seeds and folds; none where no predictions are stored.
+/// Returns the reliability bins of a row over all its seeds and folds, or `None` if no predictions are stored.
 ///
 /// # Errors
-/// A file of predictions that cannot be read or is not one.
+/// A file of predictions cannot be read or is invalid.
 pub(super) fn row_reliability(run: &StoredRun, row: &RowKey) -> Result<Option<Vec<ReliabilityBin>>, ReportError> {
     let (mut labels, mut all, mut classes): (Vec<u32>, Vec<Array2<f32>>, Option<Vec<String>>) = Default::default();
     for record in run.records.iter().filter(|record| record.metric == Metric::ACCURACY.key && record.class.is_none()) {
@@ -42,7 +42,7 @@ pub(super) fn row_reliability(run: &StoredRun, row: &RowKey) -> Result<Option<Ve
         let Some(path) = path else { continue };
         let read = read_predictions(&path)?;
         if classes.get_or_insert_with(|| read.classes.clone()) != &read.classes {
-            let problem = "its classes are not those of the other seeds' predictions; run the experiment again";
+            let problem = "its classes differ from those of the other seeds' predictions; run the experiment again";
             return Err(file_error(&path, problem));
         }
         labels.extend(read.labels);
@@ -61,7 +61,7 @@ pub(super) fn row_reliability(run: &StoredRun, row: &RowKey) -> Result<Option<Ve
 /// Reads the predictions of a fit.
 ///
 /// # Errors
-/// A file that cannot be read or is not one of predictions.
+/// The file cannot be read or is not a file of predictions.
 pub fn read_predictions(path: &Path) -> Result<StoredPredictions, ReportError> {
     let mut reader = csv::Reader::from_path(path).map_err(|problem| file_error(path, problem))?;
     let header = reader.headers().map_err(|problem| file_error(path, problem))?.clone();

@@ -1,4 +1,4 @@
-//! The paper's numbers (`paper/published/<experiment>.csv`), each with whether it can be.
+//! The paper's numbers (`paper/published/<experiment>.csv`), each marked as possible or not.
 
 use std::path::Path;
 
@@ -8,15 +8,15 @@ use super::{ReportError, file_error};
 use etcbench_evaluate::Metric;
 use etcbench_storage as storage;
 
-/// Whether a published number agrees with the others beside it.
+/// Whether a published number is consistent with the others of its table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Possible {
-    /// Nothing speaks against it.
+    /// It is consistent.
     Yes,
-    /// Only under the condition in the note.
+    /// It is possible only under the condition in the note.
     OnlyIf,
-    /// No test set and no predictions give it together with the others.
+    /// No test set and predictions yield it together with the others.
     No,
 }
 
@@ -30,27 +30,28 @@ pub struct PublishedCell {
     pub metric: String,
     /// The number as printed.
     pub value: f64,
-    /// Whether it can be.
+    /// Whether it is possible.
     pub possible: Possible,
-    /// Why not, or under which condition; empty for [`Possible::Yes`].
+    /// Why it is impossible, or the condition under which it is possible; empty for [`Possible::Yes`].
     pub note: String,
 }
 
 /// The numbers of one published table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PublishedTable {
-    /// The experiment that rebuilds the table, such as `table3`: the file's name without its ending.
+    /// The experiment that reproduces the table, such as `table3`: the file's name without its extension.
     pub experiment: String,
     /// Its numbers, in the order of the file.
     pub cells: Vec<PublishedCell>,
 }
 
 impl PublishedTable {
-    /// Reads `<folder>/<experiment>.csv`; none where the paper has no such table, that is, no such file.
+    /// Reads `<folder>/<experiment>.csv`; returns `None` if the file does not exist, that is, the paper has no such
+    /// table.
     ///
     /// # Errors
-    /// A file with other columns, a value that is not between 0 and 1, a number that cannot be and has no
-    /// note, two numbers for one cell.
+    /// The file has other columns, a value that is not between 0 and 1, an impossible number without a note, or two
+    /// numbers for one cell.
     pub fn read(folder: &Path, experiment: &str) -> Result<Option<Self>, ReportError> {
         let path = folder.join(format!("{experiment}.csv"));
         let content = match storage::or_stock(&path, std::fs::read(&path)) {
@@ -72,28 +73,28 @@ impl PublishedTable {
             if (cell.possible == Possible::Yes) != cell.note.is_empty() {
                 return Err(file_error(
                     &path,
-                    format!("{place}: a note is needed where possible is not yes, only there"),
+                    format!("{place}: a note is needed if and only if `possible` is not yes"),
                 ));
             }
             if cells.iter().any(|other| other.row == cell.row && other.metric == cell.metric) {
-                return Err(file_error(&path, format!("{place} is there twice")));
+                return Err(file_error(&path, format!("{place} is a duplicate; keep one")));
             }
             cells.push(cell);
         }
         Ok(Some(Self { experiment: experiment.to_owned(), cells }))
     }
 
-    /// The published number of a row and metric.
+    /// Returns the published number of a row and metric.
     pub fn get(&self, row: &str, metric: &str) -> Option<&PublishedCell> {
         self.cells.iter().find(|cell| cell.row == row && cell.metric == metric)
     }
 
-    /// The classes, in the order of the file.
+    /// Returns the classes, in the order of the file.
     pub fn classes(&self) -> Vec<&str> {
         self.rows(true)
     }
 
-    /// The models, in the order of the file.
+    /// Returns the models, in the order of the file.
     pub fn models(&self) -> Vec<&str> {
         self.rows(false)
     }
@@ -138,7 +139,7 @@ mod tests {
                 largest_recall = largest_recall.max(recall);
                 assert!((harmonic(precision, recall) - value("f1")).abs() <= 2.0 * ROUNDING, "{experiment} {class}");
                 for metric in ["precision", "recall", "f1"] {
-                    // The precisions of table 3 do not go with its recalls: `audit` says why.
+                    // The precisions of table 3 are inconsistent with its recalls; see `audit`.
                     let ruled_out = experiment == "table3" && metric == "precision";
                     let expected = if ruled_out { Possible::No } else { Possible::Yes };
                     assert_eq!(table.get(class, metric).unwrap().possible, expected, "{experiment} {class} {metric}");
@@ -162,8 +163,8 @@ mod tests {
         for model in table.models() {
             let value = |metric| table.get(model, metric).unwrap().value;
             let (precision, recall) = (value("macro_precision"), value("macro_recall"));
-            // F1 is concave in precision and recall: of two classes with these means, the sum of F1 is least
-            // where each has a value at the edge of what can be.
+            // F1 is concave in precision and recall: for two classes with these means, the sum of F1 is least if each
+            // mean is split into extreme values.
             let (low_precision, low_recall) = (2.0 * (precision - ROUNDING) - 1.0, 2.0 * (recall - ROUNDING) - 1.0);
             let least = f64::min(
                 harmonic(low_precision, low_recall) + 1.0,
@@ -198,6 +199,6 @@ mod tests {
         assert!(problem("a,f1,95.1,yes,").contains("95.1 is not between 0 and 1"));
         assert!(problem("a,f1,0.9,maybe,").contains("maybe"));
         assert!(problem("a,f1,0.9,no,").contains("a note is needed"));
-        assert!(problem("a,f1,0.9,yes,\na,f1,0.8,yes,").contains("record 2 (f1 of a) is there twice"));
+        assert!(problem("a,f1,0.9,yes,\na,f1,0.8,yes,").contains("record 2 (f1 of a) is a duplicate"));
     }
 }

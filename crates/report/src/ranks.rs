@@ -1,5 +1,5 @@
-//! Models ranked over several tables: mean ranks, Friedman's test and Nemenyi's critical difference (Demšar, 2006), the
-//! numbers of a critical-difference diagram.
+//! Models ranked over several tables: mean ranks, Friedman's test and Nemenyi's critical difference (Demšar, 2006), as
+//! shown in a critical-difference diagram.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::{Cell, Column, ReportError, Table};
 use etcbench_evaluate::{Direction, Friedman, Metric, friedman};
 use etcbench_experiment::Record;
 
-/// A model among those ranked.
+/// A ranked model.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RankedModel {
     /// Its name.
@@ -19,16 +19,16 @@ pub struct RankedModel {
     pub implementation: String,
 }
 
-/// The models of one variant ranked over tables.
+/// The ranking of the models of one variant over several tables.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ranking {
     /// The variant.
     pub variant: String,
-    /// The metric; which values are better is in the table of metrics.
+    /// The metric; its direction is in the table of metrics.
     pub metric: String,
-    /// The tables (`experiment on dataset, size`), a block each.
+    /// The tables (`experiment on dataset, size`), one block of the test each.
     pub tables: Vec<String>,
-    /// The models that every table has, in the order of the mean ranks in `test`.
+    /// The models that every table has, in the same order as the mean ranks in `test`.
     pub models: Vec<RankedModel>,
     /// Models left out because a table lacks them.
     pub left_out: Vec<RankedModel>,
@@ -36,13 +36,13 @@ pub struct Ranking {
     pub test: Friedman,
 }
 
-/// Ranks the models of every variant over the tables in `records` by the mean of `metric` over seeds and folds. A
-/// variant with fewer than two tables or two models that all tables have is left out.
+/// Ranks the models of every variant over the tables in `records` by the mean of `metric` over seeds and folds. Skips
+/// variants with fewer than two tables, or fewer than two models that all tables have.
 ///
 /// # Errors
-/// Two records of the same value.
+/// Two records for the same value.
 pub fn rankings(records: &[Record], metric: &str) -> Result<Vec<Ranking>, ReportError> {
-    // Friedman's test takes larger values as better.
+    // Friedman's test treats larger values as better.
     let lower_is_better = Metric::named(metric).is_some_and(|metric| metric.direction == Direction::Lower);
     let sign = if lower_is_better { -1.0 } else { 1.0 };
     let tables = aggregate(records)?;
@@ -88,7 +88,7 @@ pub fn rankings(records: &[Record], metric: &str) -> Result<Vec<Ranking>, Report
     Ok(all)
 }
 
-/// A ranking as a table, the best mean rank first.
+/// Returns a ranking as a table, the best mean rank first.
 pub fn ranking_table(ranking: &Ranking) -> Table {
     let Ranking { variant, metric, tables, models, left_out, test } = ranking;
     let mut table = Table {
@@ -120,7 +120,7 @@ pub fn ranking_table(ranking: &Ranking) -> Table {
     }
     let friedman = match test.statistic {
         Some(statistic) => format!("Friedman's chi-squared {statistic:.2}, p = {:.2e}", test.p_value),
-        None => "all tables rank all models alike".to_owned(),
+        None => "all tables rank all models equally".to_owned(),
     };
     table.notes.push(format!(
         "Rank 1 is the best. {friedman}; critical difference {:.2} (Nemenyi, 5 %): models of one group are closer than that \
@@ -179,7 +179,7 @@ mod tests {
         assert!(table.contains("Friedman's chi-squared 4.67"), "{table}");
         assert!(table.contains("Left out, because not every table has them: majority (bytes)."), "{table}");
         assert!(super::rankings(&records, "no_metric").unwrap().is_empty());
-        // Of a loss the smallest value is the best.
+        // For a loss, the smallest value is the best.
         for record in &mut records {
             record.metric = "log_loss".to_owned();
         }

@@ -30,7 +30,7 @@ pub const RECORD_COLUMNS: [&str; 15] = [
     "value",
 ];
 
-/// A record as it is in a file: flat, and with no key that is not known.
+/// A record as stored in a file: flat, without unknown keys.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line {
@@ -46,7 +46,7 @@ struct Line {
     class: Option<String>,
     predicted: Option<String>,
     setting: Option<String>,
-    // Not there in files of version 0.1.0.
+    // Absent in files of version 0.1.0.
     #[serde(default)]
     epoch: Option<usize>,
     metric: String,
@@ -96,7 +96,8 @@ impl From<Line> for Record {
     }
 }
 
-/// Before records had an epoch, the names of training curves held it: `classifier_training_epoch_12_training_loss`.
+/// Splits the epoch from the name of a metric. In version 0.1.0 the names of training curves contained it:
+/// `classifier_training_epoch_12_training_loss`.
 fn unpacked(name: String) -> (String, Option<usize>) {
     let parts = || {
         let (stage, rest) = name.split_once("_epoch_")?;
@@ -122,17 +123,17 @@ fn format_of(path: &Path) -> Result<Format, ReportError> {
     }
 }
 
-/// Writes records in their order; the name's ending decides between JSON lines and CSV.
+/// Writes records in their order, as JSON lines or CSV according to the file extension.
 ///
 /// # Errors
-/// Another ending, a value that is not a finite number, an empty class name (CSV could not tell it from
-/// none), any error of the file system.
+/// The extension is unknown, a value is not finite, a class name is empty (CSV cannot distinguish it from `None`), or
+/// the file cannot be written.
 pub fn write_records(path: &Path, records: &[Record]) -> Result<(), ReportError> {
     let format = format_of(path)?;
     for record in records {
         let place = || format!("metric {} of {} seed {}", record.metric, record.key.model, record.key.seed);
         if record.value.is_some_and(|value| !value.is_finite()) {
-            return Err(file_error(path, format!("{} is not a finite number; undefined values are none", place())));
+            return Err(file_error(path, format!("{} is not a finite number; leave undefined values empty", place())));
         }
         if [&record.class, &record.predicted, &record.setting].into_iter().flatten().any(String::is_empty) {
             return Err(file_error(path, format!("{} has a class or a setting without a name", place())));
@@ -162,7 +163,7 @@ pub fn write_records(path: &Path, records: &[Record]) -> Result<(), ReportError>
 /// Reads records written by [`write_records`].
 ///
 /// # Errors
-/// A file that cannot be read or has no record, and a line that is not a record, by its number.
+/// The file cannot be read or has no record, or a line is not a record; the error has the line number.
 pub fn read_records(path: &Path) -> Result<Vec<Record>, ReportError> {
     let mut records = Vec::new();
     match format_of(path)? {
@@ -191,7 +192,7 @@ pub fn read_records(path: &Path) -> Result<Vec<Record>, ReportError> {
         }
     }
     if records.is_empty() {
-        return Err(file_error(path, "there is no record in it; run the experiment again"));
+        return Err(file_error(path, "the file has no records; run the experiment again"));
     }
     Ok(records)
 }

@@ -1,5 +1,5 @@
-//! Measured beside published, cell by cell: how far apart, and whether the published number lies within the interval
-//! of the seeds.
+//! Measured against published numbers, cell by cell: the difference, and whether the published number is within the
+//! interval over seeds.
 
 use super::aggregate::{Aggregate, Measured, RowKey, TableKey, aggregate};
 use super::tables::class_table_model;
@@ -10,12 +10,12 @@ use etcbench_experiment::Record;
 /// Half a unit of the last decimal that the paper prints.
 const ROUNDING: f64 = 0.0005;
 
-/// A published number beside a measured one.
+/// The comparison of a published number with a measured one.
 pub(super) struct Reproduced {
-    /// Published less measured.
+    /// Published minus measured.
     pub difference: f64,
-    /// Whether the published number, or one that it may have been rounded from, lies within the 95 % interval of the
-    /// mean; none for one fit, which has no interval.
+    /// Whether the published number, or one that it may have been rounded from, is within the 95 % interval of the
+    /// mean; `None` for a single fit, which has no interval.
     pub within: Option<bool>,
 }
 
@@ -26,12 +26,12 @@ pub(super) fn reproduced(published: &PublishedCell, measured: Measured) -> Optio
     Some(Reproduced { difference, within })
 }
 
-/// What the letters of [`within_cell`] mean.
+/// Explains the letters of [`within_cell`].
 pub(super) const WITHIN_NOTE: &str = "In CI: which published numbers lie in the 95 % interval of the row's mean over seeds and \
      folds, rounding counted (A accuracy, P precision, R recall, F F1; in parentheses where the number cannot be; – none).";
 
-/// The published numbers of a row that lie within the interval of its seeds, a letter each. Absent where nothing is
-/// published of the row or there is one fit.
+/// Returns the published numbers of a row that are within the interval over its seeds, a letter each. The cell is
+/// absent if nothing is published for the row or it has a single fit.
 pub(super) fn within_cell(
     aggregate: &Aggregate,
     row: &RowKey,
@@ -60,10 +60,11 @@ pub(super) fn within_cell(
     }
 }
 
-/// Every number that is both published and measured, a row each; a table per experiment, dataset and size that has any.
+/// Returns tables with a row per number that is both published and measured, one table per experiment, dataset and size
+/// that has any.
 ///
 /// # Errors
-/// Two records of the same value.
+/// Two records for the same value.
 pub(super) fn reproduced_tables(records: &[Record], published: &[PublishedTable]) -> Result<Vec<Table>, ReportError> {
     let tables = aggregate(records)?;
     let of = |(key, aggregate): (&TableKey, &Aggregate)| {
@@ -166,7 +167,7 @@ mod tests {
         let lines: Vec<String> = table.to_csv().unwrap().lines().skip(1).map(str::to_owned).collect();
         assert_eq!(lines.len(), 4);
         assert!(lines[0].starts_with("svm,accuracy,as_published") && lines[0].ends_with(",yes,yes"), "{}", lines[0]);
-        // 0.86 + 0.0497 is short of 0.91 by 0.0003, which rounding gives.
+        // 0.86 + 0.0497 is 0.0003 below 0.91, which is within rounding.
         assert!(lines[1].contains("without_shortcuts") && lines[1].ends_with(",yes,yes"), "{}", lines[1]);
         assert!(lines[2].starts_with("chat,f1") && lines[2].ends_with(",no,no"), "{}", lines[2]);
         assert!(lines[3].starts_with("knn,accuracy") && lines[3].ends_with(",,yes"), "{}", lines[3]);

@@ -1,4 +1,4 @@
-//! Everything a report is about, drawn: runs with their tables and figures, models ranked over tables, the audit.
+//! The content of a report: runs with their tables and figures, models ranked over tables, the audit.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,33 +16,33 @@ use super::{
 use etcbench_evaluate::Metric;
 use etcbench_experiment::Record;
 
-/// A run as it is reported.
+/// A run with its tables and figures.
 pub struct ReportedRun {
-    /// What is stored of it.
+    /// The stored run.
     pub stored: StoredRun,
-    /// What of it is not as the run wrote it, a sentence each.
+    /// What was changed since the run was written, one sentence each.
     pub changes: Vec<String>,
     /// Its tables, the main one first.
     pub(super) tables: Vec<RunTable>,
-    /// Its expectations that are not met; none where there are no expectations.
+    /// Its expectations that are not met; `None` if the run has no expectations.
     pub tolerances: Option<Table>,
     pub(super) aggregate: Aggregate,
     pub(super) figures: RunFigures,
     pub(super) rows: Vec<RowFigures>,
 }
 
-/// Models ranked over tables, as a figure.
+/// A ranking of models over tables, as a figure.
 pub(super) struct RankingFigure {
     pub name: String,
     pub figure: Figure,
     pub table: Table,
 }
 
-/// A figure and where it goes.
+/// A figure and the path of its file.
 pub(super) struct FigureFile<'a> {
-    /// Its path among the figures, without ending.
+    /// Its path below the folder of figures, without extension.
     pub path: String,
-    /// The run it is of; none for figures over several runs.
+    /// The run it belongs to; `None` for figures over several runs.
     pub run: Option<&'a str>,
     /// Whether it is about one row of a table.
     pub of_one_row: bool,
@@ -54,14 +54,15 @@ pub(super) struct FigureFile<'a> {
 pub struct Report {
     /// The runs, in their order.
     pub runs: Vec<ReportedRun>,
-    /// What cannot be in each published table, with that table's name.
+    /// The impossible numbers of each published table, with that table's name.
     pub audit: Vec<(String, Table)>,
     /// The version of the program.
     pub version: String,
     pub(super) rankings: Vec<RankingFigure>,
 }
 
-/// What the table of all results shows of the whole test set and of the costs, in this order, beside [`RANKED`].
+/// The metrics of the whole test set and of costs in the table of all results, in this order, in addition to
+/// [`RANKED`].
 const SHOWN: [Metric; 13] = [
     Metric::ACCURACY,
     Metric::BALANCED_ACCURACY,
@@ -78,22 +79,22 @@ const SHOWN: [Metric; 13] = [
     Metric::MODEL_BYTES,
 ];
 
-/// What models are ranked by; its column has its full name.
+/// The metric that models are ranked by; its column has its full name.
 const RANKED: Metric = Metric::MACRO_F1;
 
 impl ReportedRun {
-    /// Reads the run in `folder` and draws it; `published` is the folder of published tables, `tolerances` that of
-    /// expectations.
+    /// Reads the run in `folder` and draws its figures; `published` is the folder of published tables, `tolerances`
+    /// that of expectations.
     ///
     /// # Errors
-    /// Records that contradict one another or are of several experiments, a file that cannot be read.
+    /// Records contradict one another or belong to several experiments, or a file cannot be read.
     pub fn read(folder: &Path, published: &Path, tolerances: &Path) -> Result<Self, ReportError> {
         let stored = StoredRun::read(folder)?;
         let changes = integrity(&stored)?;
         let shown = run_tables(published, &RunHeading::of_stored(&stored), &stored.records, folder)?;
         let RunFacts { experiment, datasets, size, .. } = &stored.facts;
         let expected = ToleranceFile::path(tolerances, experiment, &datasets.join("+"), size);
-        // What the command line changed is not what the expectations are of.
+        // Expectations do not apply to a run that the command line changed.
         let tolerances = if expected.is_file() && !stored.is_changed() {
             Some(verdict_table(&check(&stored.records, &ToleranceFile::read(&expected)?)?))
         } else {
@@ -106,7 +107,7 @@ impl ReportedRun {
                 format!("results/{}: a run has records of exactly one experiment, dataset and size", stored.name);
             return Err(ReportError::Records(problem));
         };
-        // A ladder has its models on every rung; its own figure shows them all.
+        // A ladder has every model on every rung; its own figure shows them all.
         let ladder = is_ladder(&stored.records);
         let rows = if ladder { Vec::new() } else { aggregate.rows() };
         let rows = rows.iter().map(|row| RowFigures::draw(&stored, &aggregate, row)).collect::<Result<_, _>>()?;
@@ -119,7 +120,7 @@ impl ReportedRun {
         Ok(Self { stored, changes, tables, tolerances, aggregate, figures, rows })
     }
 
-    /// How many fits its records are of.
+    /// Returns the number of fits in its records.
     pub(super) fn fits(&self) -> usize {
         self.stored
             .records
@@ -130,24 +131,24 @@ impl ReportedRun {
 }
 
 impl Report {
-    /// Puts runs and audits together, and ranks the models over the tables of the runs.
+    /// Combines runs and audits, and ranks the models over the tables of the runs.
     ///
     /// # Errors
-    /// Values that cannot be ranked.
+    /// Values cannot be ranked.
     pub fn new(runs: Vec<ReportedRun>, audit: Vec<(String, Table)>) -> Result<Self, ReportError> {
         let rankings = ranking_figures(&runs)?;
         Ok(Self { runs, audit, rankings, version: env!("CARGO_PKG_VERSION").to_owned() })
     }
 
-    /// The report as one self-contained HTML page.
+    /// Renders the report as one self-contained HTML page.
     ///
     /// # Errors
-    /// A page that cannot be made of its templates.
+    /// The page cannot be rendered from its templates.
     pub fn page(&self) -> Result<String, ReportError> {
         page::page(self)
     }
 
-    /// Every figure, each with its file.
+    /// Returns every figure with its file.
     pub(super) fn figures(&self) -> Vec<FigureFile<'_>> {
         let mut all = Vec::new();
         for ranking in &self.rankings {
@@ -175,7 +176,7 @@ impl Report {
         all
     }
 
-    /// A line per run.
+    /// Returns a table with a line per run.
     pub(super) fn runs_table(&self) -> Table {
         let mut table = Table {
             title: "Runs".to_owned(),
@@ -214,7 +215,7 @@ impl Report {
             cells.extend([started, changed].map(|text| text.map_or(Cell::Absent, Cell::Text)));
             table.rows.push(cells);
         }
-        // Runs of versions that did not keep these have nothing to show there.
+        // Hide these columns if no run has values: older versions did not store them.
         for place in (0..table.columns.len())
             .rev()
             .filter(|&place| ["started", "changed"].contains(&table.columns[place].name.as_str()))
@@ -228,7 +229,7 @@ impl Report {
         table
     }
 
-    /// A line per row of every run, with every metric of the whole test set, time and size.
+    /// Returns a table with a line per row of every run, with metrics of the whole test set, time and size.
     pub(super) fn results_table(&self) -> Table {
         let mut columns = vec![
             Column::text("run", "run"),
@@ -261,20 +262,20 @@ impl Report {
     }
 }
 
-/// A name that is a file's on every system.
+/// Replaces characters that are not valid in file names on every system.
 fn file_name(name: &str) -> String {
     let safe = |letter: char| letter.is_ascii_alphanumeric() || "._-=+".contains(letter);
     let name: String = name.chars().map(|letter| if safe(letter) { letter } else { '-' }).collect();
     name.trim_start_matches('.').replace("--", "-")
 }
 
-/// The models that all tables of a size have in a variant, ranked by macro F1; runs that the command line changed do
-/// not stand for their experiment and are left out.
+/// Ranks the models that all tables of a size have in a variant by macro F1. Runs that the command line changed do not
+/// represent their experiment and are excluded.
 fn ranking_figures(runs: &[ReportedRun]) -> Result<Vec<RankingFigure>, ReportError> {
     let mut sizes: BTreeMap<&str, Vec<Record>> = BTreeMap::new();
     for run in runs.iter().filter(|run| !run.stored.is_changed()) {
         let rows = run.rows.iter().map(|drawn| (drawn.row.model_name(), &drawn.row.variant)).collect::<Vec<_>>();
-        // An ablation of one or two models is no table of models; it would leave none that all tables have.
+        // An ablation of one or two models is excluded; with it, no model would be in all tables.
         let compared = |variant: &str| rows.iter().filter(|(_, other)| *other == variant).count() > 2;
         let of_whole = |record: &&Record| record.class.is_none() && record.metric == RANKED.key;
         let records = run.stored.records.iter().filter(of_whole).filter(|record| compared(&record.key.variant));

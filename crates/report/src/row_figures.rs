@@ -1,5 +1,5 @@
-//! The figures of one row of a table, that is, of one model in one variant over its seeds and folds: confusion matrix,
-//! bars per class, reliability and training curves.
+//! The figures of one row of a table, that is, one model in one variant over its seeds and folds: confusion matrix,
+//! bars per class, reliability diagram and training curves.
 
 use std::collections::BTreeMap;
 
@@ -15,15 +15,15 @@ use etcbench_evaluate::{ConfusionMatrix, Metric};
 pub(super) struct RowFigures {
     /// The row.
     pub row: RowKey,
-    /// The figures, each with the end of its file's name.
+    /// The figures, each with the suffix of its file name.
     pub figures: Vec<(&'static str, Figure)>,
 }
 
 impl RowFigures {
-    /// Draws what is stored of a row; a figure whose values are not there is left out.
+    /// Draws the figures of a row, leaving out those whose values are not stored.
     ///
     /// # Errors
-    /// Predictions that cannot be read.
+    /// The predictions cannot be read.
     pub(crate) fn draw(run: &StoredRun, aggregate: &Aggregate, row: &RowKey) -> Result<Self, ReportError> {
         let mut figures = Vec::new();
         let matrix = confusion_matrix(run, row);
@@ -42,7 +42,7 @@ impl RowFigures {
                 let deviation = error.standard_deviation.map_or(String::new(), |value| format!("±{value:.3}"));
                 format!("calibration error {:.3}{deviation}", error.mean)
             });
-            let title = "Reliability: are the probabilities true?".to_owned();
+            let title = "Reliability: are the probabilities calibrated?".to_owned();
             figures.push(("reliability", reliability_diagram(title, &bins, &note)));
         }
         figures.extend(training_curves(run, row));
@@ -50,10 +50,12 @@ impl RowFigures {
     }
 }
 
-/// More classes cannot be distinguished in a figure, and their cells would make the page large.
+/// The largest number of classes drawn: more cannot be distinguished in a figure, and their cells would make the page
+/// large.
 const MOST_CLASSES_DRAWN: usize = 200;
 
-/// Counts over all seeds and folds, with the classes in the order of the records; none where they are too many to draw.
+/// Returns the counts over all seeds and folds, with the classes in the order of the records; `None` if there are too
+/// many to draw.
 fn confusion_matrix(run: &StoredRun, row: &RowKey) -> Option<(Vec<String>, ConfusionMatrix)> {
     let mut classes: Vec<String> = Vec::new();
     let mut cells: Vec<(usize, usize, u64)> = Vec::new();
@@ -96,7 +98,7 @@ fn bars(aggregate: &Aggregate, row: &RowKey, classes: &[String]) -> Figure {
     })
 }
 
-/// A stage of the training, as the first words of a title.
+/// Returns the name of a training stage for the beginning of a title.
 fn stage_name(stage: &str) -> String {
     if stage == "elmo_pretraining" {
         return "ELMo pre-training".to_owned();
@@ -106,10 +108,10 @@ fn stage_name(stage: &str) -> String {
     letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
 }
 
-/// What curves are drawn of.
+/// The metrics that are drawn as curves.
 const CURVES: [Metric; 3] = [Metric::TRAINING_LOSS, Metric::VALIDATION_LOSS, Metric::VALIDATION_MACRO_F1];
 
-/// A figure of losses and one of scores per stage of the training; one line per fit.
+/// Draws a figure of losses and one of scores per training stage, with one line per fit.
 fn training_curves(run: &StoredRun, row: &RowKey) -> Vec<(&'static str, Figure)> {
     type Fits = BTreeMap<(u64, usize), Vec<CurvePoint>>;
     let mut stages: BTreeMap<&str, BTreeMap<&str, Fits>> = BTreeMap::new();
@@ -122,7 +124,7 @@ fn training_curves(run: &StoredRun, row: &RowKey) -> Vec<(&'static str, Figure)>
         fits.entry(key).or_default().push(CurvePoint { x: epoch as f64, y, interval: None });
     }
     let mut figures = Vec::new();
-    // Stages in the order of training: what is trained first comes first.
+    // Stages in the order of training, which is the reverse of their names' order.
     for (stage, quantities) in stages.iter().rev() {
         let figure = |wanted: &[(Metric, &str)], shares: bool| {
             let what = wanted[0].0.label;

@@ -1,4 +1,4 @@
-//! The figures of a whole run: its models beside one another, what they cost, and the curves of an ablation.
+//! The figures of a whole run: a comparison of its models, their costs, and the curves of an ablation.
 
 use super::aggregate::{Aggregate, RowKey};
 use super::drawing::{Curve, CurvePoint, Curves, Dot, Dots, Figure, MOST_SERIES, curves, dots};
@@ -6,7 +6,7 @@ use super::published::PublishedTable;
 use etcbench_evaluate::{Metric, Summary};
 use etcbench_experiment::coordinates;
 
-/// What is measured of a fit beside its predictions, with the name of the figure's file.
+/// The costs of a fit, with the name of the figure's file.
 const COSTS: [(Metric, &str); 5] = [
     (Metric::FIT_WALL_SECONDS, "fit-time"),
     (Metric::PREDICT_FLOWS_PER_SECOND, "prediction-rate"),
@@ -15,7 +15,7 @@ const COSTS: [(Metric, &str); 5] = [
     (Metric::MODEL_BYTES, "model-size"),
 ];
 
-/// What models and points of a sweep are drawn by.
+/// The score drawn for models and points of a sweep.
 const DRAWN: Metric = Metric::MACRO_F1;
 
 /// The figures of a run, each with the name of its file.
@@ -26,14 +26,14 @@ pub(super) struct RunFigures {
     pub costs: Vec<(String, Figure)>,
 }
 
-/// A variant as a point of a sweep: its own name, and where it lies on each axis.
+/// A variant as a point of a sweep: its own name and its value on each axis.
 struct Point {
     own: String,
     coordinates: Vec<(String, String)>,
 }
 
 impl RunFigures {
-    /// Draws a run; `published` has the paper's numbers where there are any.
+    /// Draws the figures of a run; `published` contains the paper's numbers, if any.
     pub(crate) fn draw(aggregate: &Aggregate, published: Option<&PublishedTable>) -> Self {
         let rows = aggregate.rows();
         let mut variants: Vec<&str> = Vec::new();
@@ -50,7 +50,7 @@ impl RunFigures {
         } else {
             scores.push(("macro-f1".to_owned(), comparison(aggregate, &rows, &variants, published)));
         }
-        // Costs of many variants are costs of the same models over and over; a sweep has its own curve.
+        // The points of a sweep repeat the costs of the same models, so no costs are drawn.
         let costs = if swept { Vec::new() } else { costs(aggregate, &rows, &variants) };
         Self { scores, costs }
     }
@@ -60,7 +60,7 @@ fn summary(aggregate: &Aggregate, row: &RowKey, metric: Metric) -> Option<Summar
     aggregate.get(row, None, metric)?.summary
 }
 
-/// The models of the rows, in their order.
+/// Returns the models of the rows, in their order.
 fn model_names(rows: &[RowKey]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for row in rows {
@@ -130,8 +130,9 @@ fn costs(aggregate: &Aggregate, rows: &[RowKey], variants: &[&str]) -> Vec<(Stri
     figures
 }
 
-/// Where variants lie. Points of a sweep say so in their names (`feature.packets=4, masks=none`, after a variant's own
-/// name where it has one); variants that differ only in a number at the end (`packets_4`) are points of one axis too.
+/// Returns the coordinates of variants. The name of a sweep's point contains them (`feature.packets=4, masks=none`,
+/// after a variant's own name, if any); variants that differ only in a number at the end (`packets_4`) are points on
+/// one axis too.
 fn points(variants: &[&str]) -> Vec<Point> {
     let named = |variant: &&str| {
         let (own, found) = coordinates(variant);
@@ -157,7 +158,7 @@ fn points(variants: &[&str]) -> Vec<Point> {
     numbered.into_iter().map(point).collect()
 }
 
-/// One figure per axis and per rest of a point's coordinates: a curve where the values are numbers, dots where they
+/// Draws one figure per axis and combination of the other coordinates: a curve if the values are numbers, dots if they
 /// are names.
 fn ablations(aggregate: &Aggregate, rows: &[RowKey], variants: &[&str], points: &[Point]) -> Vec<(String, Figure)> {
     let mut axes: Vec<&str> = Vec::new();
@@ -169,7 +170,7 @@ fn ablations(aggregate: &Aggregate, rows: &[RowKey], variants: &[&str], points: 
     let names = model_names(rows);
     let mut figures = Vec::new();
     for axis in axes {
-        // Variants on this axis, by what else they are.
+        // Variants on this axis, grouped by their other coordinates.
         let mut groups: Vec<(String, Vec<(&str, &str)>)> = Vec::new();
         for (variant, point) in variants.iter().zip(points) {
             let Some((_, value)) = point.coordinates.iter().find(|(other, _)| other == axis) else { continue };

@@ -1,5 +1,5 @@
-//! Which files of a results folder a run wrote, and their checksums: `SHA256SUMS`, which `sha256sum --check` reads too.
-//! Everything else in the folder is somebody's own, and so is a file of the run that was edited since.
+//! The files that a run wrote to its results folder, with their checksums: `SHA256SUMS`, which `sha256sum --check` can
+//! read. Any other file in the folder, and any file of the run that was edited since, belongs to the user.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -10,10 +10,10 @@ use etcbench_dataset::file_sha256;
 use etcbench_storage as storage;
 use etcbench_storage::Succession;
 
-/// The list's name in the folder; it does not name itself.
+/// The name of the list in the folder; it does not list itself.
 pub const CHECKSUMS: &str = "SHA256SUMS";
 
-/// Files of runs of versions that kept no list: folder, `""` being the run's own, and the ends of the names.
+/// Files of runs of versions without a list: the folder (`""` for the run's own) and the endings of file names.
 const BEFORE_LISTS: [(&str, &[&str]); 6] = [
     (
         "",
@@ -36,15 +36,15 @@ const BEFORE_LISTS: [(&str, &[&str]); 6] = [
     ("tables", &[".csv", ".md", ".tex", ".svg"]),
 ];
 
-/// The files that a run wrote, by their paths in its folder with `/`, and the checksum of each.
+/// The files that a run wrote: path in its folder, with `/` as separator, to checksum.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RunFiles(BTreeMap<String, String>);
 
 impl RunFiles {
-    /// Every file in a folder to which nobody else has written yet.
+    /// Lists every file in a folder that so far only the run has written to.
     ///
     /// # Errors
-    /// A file that cannot be read.
+    /// A file cannot be read.
     pub fn of(folder: &Path) -> Result<Self, ReportError> {
         let mut names = Vec::new();
         collect(folder, "", &mut names)?;
@@ -52,23 +52,23 @@ impl RunFiles {
         hashed(folder, names)
     }
 
-    /// The list in a run's folder; none where there is none that can be read.
+    /// Reads the list in a run's folder; returns `None` if it does not exist or is invalid.
     pub fn read(folder: &Path) -> Option<Self> {
         let text = std::fs::read_to_string(folder.join(CHECKSUMS)).ok()?;
         text.lines().map(parse).collect::<Option<_>>().map(Self)
     }
 
-    /// What differs from the list in a run's folder, a sentence each: files that were changed or removed, but for tables, which
-    /// are made from records. None where there is no list, as in runs of versions that kept none.
+    /// Returns the differences from the list in a run's folder, one sentence each: files that were changed or removed,
+    /// except tables, which are generated from records. Empty if there is no list, as in runs of older versions.
     ///
     /// # Errors
-    /// A file that cannot be read.
+    /// A file cannot be read.
     pub(super) fn changed(folder: &Path) -> Result<Vec<String>, ReportError> {
         if folder.join(CHECKSUMS).symlink_metadata().is_err() {
             return Ok(Vec::new());
         }
         let Some(files) = Self::read(folder) else {
-            return Ok(vec![format!("{CHECKSUMS}: is no list of checksums any more")]);
+            return Ok(vec![format!("{CHECKSUMS}: is not a valid list of checksums")]);
         };
         let mut problems = Vec::new();
         for (name, sum) in files.0.iter().filter(|(name, _)| !name.starts_with("tables/")) {
@@ -82,20 +82,20 @@ impl RunFiles {
         Ok(problems)
     }
 
-    /// Writes the list into a run's folder.
+    /// Writes the list to a run's folder.
     ///
     /// # Errors
-    /// A file that cannot be written.
+    /// A file cannot be written.
     pub fn write(&self, folder: &Path) -> Result<(), ReportError> {
         let lines: String = self.0.iter().map(|(name, checksum)| line(name, checksum)).collect();
         let path = folder.join(CHECKSUMS);
         storage::write_whole(&path, lines.as_bytes()).map_err(|problem| file_error(&path, problem))
     }
 
-    /// Adds files that were written into a run's folder since, where it has a list.
+    /// Adds files to the list in a run's folder, if it has one.
     ///
     /// # Errors
-    /// A file that cannot be read, a list that cannot be written.
+    /// A file cannot be read, or the list cannot be written.
     pub fn add(folder: &Path, paths: &[PathBuf]) -> Result<(), ReportError> {
         let Some(mut files) = Self::read(folder) else { return Ok(()) };
         for path in paths {
@@ -107,7 +107,7 @@ impl RunFiles {
         files.write(folder)
     }
 
-    /// What a run of a version without a list wrote, as far as names tell.
+    /// Lists the files of a run of a version without a list, identified by their names.
     fn before_lists(folder: &Path) -> Result<Self, ReportError> {
         let mut names = Vec::new();
         collect(folder, "", &mut names)?;
@@ -121,7 +121,8 @@ impl RunFiles {
         hashed(folder, names)
     }
 
-    /// Whether one of the files is not as the run wrote it. What was removed is nothing that can be lost.
+    /// Returns whether one of the files was edited since the run wrote it. A removed file does not count, since it
+    /// cannot be lost.
     fn edited(&self, folder: &Path) -> bool {
         let differs = |(name, sum): (&String, &String)| {
             let path = folder.join(name);
@@ -130,7 +131,7 @@ impl RunFiles {
         self.0.iter().any(differs)
     }
 
-    /// Those that are the same whenever and wherever the experiment is run.
+    /// Returns the files that are reproducible: the same whenever and wherever the experiment is run.
     fn results(&self) -> BTreeMap<&str, &str> {
         let of_results = |name: &&str| {
             let below = |folder: &str| name.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
@@ -142,18 +143,18 @@ impl RunFiles {
     }
 }
 
-/// The folder of flows with their classes, which runs of earlier versions did not write. Splits and predictions differ where
-/// these do.
+/// The folder of flows with their classes, which runs of earlier versions did not write. If they differ, so do splits
+/// and predictions.
 const FLOWS: &str = "flows";
 /// The folder of trained models, which only some runs write.
 const MODELS: &str = "models";
 
-/// What becomes of the folder `old` of a run where the run in `new`, which has its list, takes its place. A run with other
-/// results is kept, and so is one of which files were edited, unless they may be overwritten; trained models stay where the
-/// results are the same.
+/// Decides what happens to the folder `old` of a run when the run in `new`, which already has a list, replaces it. A
+/// run with other results or with edited files is kept, unless `overwrite` is set; trained models are carried over if
+/// the results are the same.
 ///
 /// # Errors
-/// A file that cannot be read or written.
+/// A file cannot be read or written.
 pub fn succession(old: &Path, new: &Path, overwrite: bool) -> Result<Succession, ReportError> {
     let mut after = RunFiles::read(new).unwrap_or_default();
     let listed = RunFiles::read(old);
@@ -171,7 +172,7 @@ pub fn succession(old: &Path, new: &Path, overwrite: bool) -> Result<Succession,
     if is_listed {
         superseded.insert(CHECKSUMS.into());
     } else if !keep {
-        // Where only names tell, what the new run does not write itself may be somebody's.
+        // Without a list, a file that the new run does not write may belong to the user.
         superseded.retain(|path| path.to_str().is_some_and(|path| after.0.contains_key(path)));
     }
     if same && !keep {
@@ -190,7 +191,7 @@ fn collect(folder: &Path, below: &str, names: &mut Vec<String>) -> Result<(), Re
     let problem = |problem: std::io::Error| file_error(folder, problem);
     for entry in std::fs::read_dir(folder).map_err(problem)? {
         let entry = entry.map_err(problem)?;
-        // A name that is not UTF-8 is no run's.
+        // Runs write no names that are not UTF-8.
         let Ok(name) = entry.file_name().into_string() else { continue };
         let path = format!("{below}{name}");
         let kind = entry.file_type().map_err(problem)?;
@@ -212,7 +213,7 @@ fn checksum(path: &Path) -> Result<String, ReportError> {
     file_sha256(path).map_err(|problem| file_error(path, problem))
 }
 
-/// As coreutils write it: a backslash at the beginning says that the name has escapes.
+/// Formats a line like coreutils: a leading backslash means that the name contains escapes.
 fn line(name: &str, checksum: &str) -> String {
     let escaped = name.replace('\\', "\\\\").replace('\n', "\\n").replace('\r', "\\r");
     let mark = if escaped == name { "" } else { "\\" };
@@ -236,7 +237,7 @@ fn parse(line: &str) -> Option<(String, String)> {
             letter => letter,
         });
     }
-    // A path that leads out of the folder is no run's.
+    // Runs write no paths outside of their folder.
     let is_below = plain.split('/').all(|part| !["", ".", ".."].contains(&part));
     (is_checksum && is_below).then(|| (plain, checksum.to_ascii_lowercase()))
 }

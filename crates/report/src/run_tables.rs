@@ -1,5 +1,5 @@
-//! All tables of one run, each with the part that it plays. What is printed, what the page shows at once and what files
-//! are called follows from that part.
+//! All tables of one run, each with its role. The role determines whether a table is printed, whether the page shows it
+//! unfolded, and the names of its files.
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,7 @@ use etcbench_experiment::{EvaluationKind, Experiment, Record, TableLayout};
 use etcbench_split::SmallClass;
 use etcbench_storage::write_whole;
 
-/// What the tables of a run are about.
+/// The titles and names for the tables of a run.
 pub struct RunHeading<'a> {
     /// The experiment's name.
     pub experiment: &'a str,
@@ -35,46 +35,46 @@ pub struct RunHeading<'a> {
 }
 
 impl<'a> RunHeading<'a> {
-    /// The heading of an experiment.
+    /// Returns the heading of an experiment.
     pub fn of(experiment: &'a Experiment) -> Self {
         let Experiment { name, title, layout, datasets, size, .. } = experiment;
         Self { experiment: name, title, layout: *layout, datasets, size }
     }
 
-    /// The heading of a stored run.
+    /// Returns the heading of a stored run.
     pub fn of_stored(run: &'a StoredRun) -> Self {
         let RunFacts { experiment, title, datasets, size, .. } = &run.facts;
         Self { experiment, title, layout: run.layout(), datasets, size }
     }
 }
 
-/// The part that a table plays in a run.
+/// The role of a table in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TableRole {
-    /// What the experiment is about; of several, its number from 0.
+    /// A main table, with its number from 0.
     Main(usize),
-    /// Every setting that tuning tried.
+    /// All settings tried by tuning.
     Tuning,
-    /// Whether the models differ from the best.
+    /// Tests of whether the models differ from the best.
     Differences,
-    /// Whether the models differ, all pairs.
+    /// Tests of whether the models differ, for all pairs.
     AllDifferences,
-    /// Every published number beside the measured one.
+    /// Every published number with the measured one.
     Published,
     /// Every metric with its intervals.
     Statistics,
-    /// What the rungs of a ladder are and give away.
+    /// The size and leaks of a ladder's rungs.
     Rungs,
-    /// What each step of a ladder takes.
+    /// The loss from each step of a ladder.
     Steps,
-    /// What models say under conditions of a kind.
+    /// Predictions under conditions of a kind.
     Evaluation(EvaluationKind),
-    /// What their decisions cost.
+    /// The cost of decisions.
     Cost,
 }
 
 impl TableRole {
-    /// What stands in its file's name after the run or the experiment.
+    /// Returns the suffix of its file name, after the run or the experiment.
     fn file_suffix(self) -> String {
         match self {
             Self::Main(0) => String::new(),
@@ -91,7 +91,7 @@ impl TableRole {
         }
     }
 
-    /// What stands in its title after that of the experiment.
+    /// Returns the suffix of its title, after that of the experiment.
     fn subtitle(self) -> String {
         let words = match self {
             Self::Evaluation(kind) => return format!(": {}", title_of(kind)),
@@ -112,35 +112,35 @@ impl TableRole {
 
 /// A table of a run.
 pub(super) struct RunTable {
-    /// The part that it plays.
+    /// Its role.
     pub role: TableRole,
     /// The table.
     pub table: Table,
-    /// Whether it is printed; what is long is a file beside the others.
+    /// Whether it is printed; long tables are only written to files.
     pub printed: bool,
 }
 
 impl RunTable {
-    /// The name of its files, without ending; `run` is the experiment's name within a run's folder, and that of the
-    /// run's folder among those of other runs.
+    /// Returns the name of its files, without extension. `run` is the experiment's name for files within a run's
+    /// folder, or the name of the run's folder for files among those of other runs.
     pub(super) fn file_name(&self, run: &str) -> String {
         format!("{run}{}", self.role.file_suffix())
     }
 }
 
-/// What is shown of a run.
+/// The tables and figures of a run.
 pub(super) struct Shown {
-    /// Its tables, those that are printed first.
+    /// Its tables.
     pub tables: Vec<RunTable>,
     /// The figures of a ladder and of an evaluation, each with the name of its file.
     pub figures: Vec<(String, Figure)>,
 }
 
-/// The tables of the run in the folder `run`, and the figures that are made of the same. `published` is the folder of
+/// Builds the tables of the run in the folder `run`, and the figures of the same data. `published` is the folder of
 /// published tables.
 ///
 /// # Errors
-/// Records that contradict one another, and a file of the run or a published table that is not what it should be.
+/// Records contradict one another, or a file of the run or a published table is invalid.
 pub(super) fn run_tables(
     published: &Path,
     heading: &RunHeading<'_>,
@@ -187,7 +187,7 @@ pub(super) fn run_tables(
     let evaluation = read_evaluation(run)?;
     figures.extend(evaluation_figures(&evaluation, heading.title));
     for (kind, table) in evaluation_tables(&evaluation) {
-        // One of many columns is a file, and drawn.
+        // The table of zeroed bytes has many columns, so it is only written to a file, and drawn.
         add(TableRole::Evaluation(kind), table, kind != EvaluationKind::ZeroedBytes);
     }
     if let Some((table, drawn)) = decision_costs(records, heading.title)? {
@@ -201,7 +201,7 @@ pub(super) fn run_tables(
     let comparisons = Some(run.join("comparisons.csv")).filter(|path| path.is_file());
     let comparisons = comparisons.map_or(Ok(Vec::new()), |path| read_comparisons(&path))?;
     if let Some(table) = comparison_table(&comparisons, true) {
-        // Of a sweep that is a table per point; its own table is read along the axis.
+        // For a sweep these are the tests at every point; its main table is read along the axis instead.
         add(TableRole::Differences, table, !swept && !ladder);
     }
     if let Some(table) = comparison_table(&comparisons, false) {
@@ -216,7 +216,7 @@ pub(super) fn run_tables(
     Ok(Shown { tables: all, figures })
 }
 
-/// Classes that were left out, and of which variants, a note for each.
+/// Returns a note for each class that was left out, naming the variants.
 fn class_notes(variants: &[VariantFacts]) -> Vec<String> {
     let mut told: Vec<(&SmallClass, Vec<&str>)> = Vec::new();
     for variant in variants {
@@ -228,19 +228,18 @@ fn class_notes(variants: &[VariantFacts]) -> Vec<String> {
         }
     }
     let note = |(small, names): (&SmallClass, Vec<&str>)| {
-        // Runs of versions that only counted flows say no more.
+        // Older versions stored only the number of flows.
         let lacks = if small.lacks.is_empty() { format!("it has {} flows", small.flows) } else { small.lacks.clone() };
         format!("Left out, {}: class {}, since {lacks}", names.join(" and "), small.class)
     };
     told.into_iter().map(note).collect()
 }
 
-/// Writes a run's tables as CSV, Markdown and LaTeX into `folder`, which is in the run's own, and a sweep's curves as
-/// SVG; gives the tables that are printed, and what was written.
+/// Writes a run's tables as CSV, Markdown and LaTeX to `folder`, a subfolder of the run's, and a sweep's curves as SVG.
+/// Returns the tables to print and the paths of the written files.
 ///
 /// # Errors
-/// Records that contradict one another, a file of the run or a published table that is not what it should be, and a file
-/// that cannot be written.
+/// Records contradict one another, a file of the run or a published table is invalid, or a file cannot be written.
 pub fn write_run_tables(
     published: &Path,
     heading: &RunHeading<'_>,
@@ -265,10 +264,10 @@ pub fn write_run_tables(
     Ok((printed, paths))
 }
 
-/// A run's tables as CSV and Markdown, by the names of their files; `run` is the run's folder.
+/// Returns a run's tables as CSV and Markdown, each with its file name; `run` is the run's folder.
 ///
 /// # Errors
-/// Those of [`write_run_tables`], apart from writing.
+/// Same as [`write_run_tables`], except for writing.
 pub fn run_table_texts(
     published: &Path,
     heading: &RunHeading<'_>,
@@ -284,7 +283,7 @@ pub fn run_table_texts(
     Ok(texts)
 }
 
-/// Writes a table as `<name>.csv`, `.md` and `.tex`, and gives these files.
+/// Writes a table as `<name>.csv`, `.md` and `.tex`, and returns the paths of these files.
 pub(super) fn write_table(table: &Table, folder: &Path, name: &str) -> Result<Vec<PathBuf>, ReportError> {
     let contents = [("csv", table.to_csv()?), ("md", table.to_markdown()), ("tex", table.to_latex())];
     let mut paths = Vec::new();

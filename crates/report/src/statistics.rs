@@ -1,15 +1,16 @@
-//! How far every measured value can be trusted: mean, standard deviation and 95 % interval over seeds and folds, and
-//! the bootstrap interval of one test set.
+//! The uncertainty of every measured value: mean, standard deviation and 95 % interval over seeds and folds, and the
+//! bootstrap interval over one test set.
 
 use super::aggregate::{TableKey, aggregate};
 use super::{Cell, Column, ReportError, Table};
 use etcbench_evaluate::Metric;
 use etcbench_experiment::Record;
 
-/// Every metric of every row, whole test set first, then class by class; a table per experiment, dataset and size.
+/// Returns tables of every metric of every row, first of the whole test set, then class by class; one table per
+/// experiment, dataset and size.
 ///
 /// # Errors
-/// Two records of the same value.
+/// Two records for the same value.
 pub(super) fn statistics_tables(records: &[Record]) -> Result<Vec<Table>, ReportError> {
     let mut tables = Vec::new();
     for (TableKey { experiment, dataset, size }, aggregate) in aggregate(records)? {
@@ -45,7 +46,7 @@ pub(super) fn statistics_tables(records: &[Record]) -> Result<Vec<Table>, Report
                 match measured.summary {
                     Some(summary) => {
                         cells.push(Cell::summary(&summary, 3));
-                        // An interval ends where a value of the metric can.
+                        // Intervals are clamped to the bounds of the metric.
                         let (lowest, highest) = metric.bounds;
                         let end = |sign: f64| {
                             summary.interval.map(|interval| (summary.mean + sign * interval).clamp(lowest, highest))
@@ -95,7 +96,8 @@ mod tests {
         }
         let table = &statistics_tables(&records).unwrap()[0];
         let text = table.to_markdown();
-        // t(0.975, 1) = 12.706; half of it times 0.1 / sqrt(2) / sqrt(2) = 0.05. No accuracy is above 1.
+        // t(0.975, 1) = 12.706 times the standard error 0.1 / sqrt(2) / sqrt(2) = 0.05 is 0.635. No accuracy is above
+        // 1.
         assert!(
             text.contains("| accuracy  | 0.850±0.071 |     0.215 | 1.000 |    2 |          0.750 | 0.900 |"),
             "{text}"

@@ -1,4 +1,4 @@
-//! A run as it lies in its folder under `results/` (`results/FORMAT.md`): experiment, provenance, captures, records and
+//! A run stored in its folder under `results/` (`results/FORMAT.md`): experiment, provenance, captures, records and
 //! leak reports.
 
 use std::path::{Path, PathBuf};
@@ -20,21 +20,21 @@ pub struct StoredRun {
     pub folder: PathBuf,
     /// The folder's name, such as `table2-synth-ci`.
     pub name: String,
-    /// `experiment.toml` as it stands: the experiment with everything it extends.
+    /// The text of `experiment.toml`: the experiment with everything it extends.
     pub experiment_file: String,
     /// The same, parsed.
     pub experiment: toml::Table,
-    /// What is read of `run.json`.
+    /// The parsed part of `run.json`.
     pub facts: RunFacts,
-    /// All of `run.json`.
+    /// The whole `run.json`.
     pub information: serde_json::Value,
     /// The records, at least one.
     pub records: Vec<Record>,
-    /// The leak report of every split; none in runs of versions that had none.
+    /// The leak report of every split; empty for runs of versions without leak reports.
     pub leaks: Vec<SplitLeaks>,
 }
 
-/// What is read of a `run.json`; keys that are not read are passed over.
+/// The parsed part of a `run.json`; other keys are ignored.
 #[derive(Debug, Clone, Deserialize)]
 pub struct RunFacts {
     /// The experiment's name.
@@ -47,30 +47,30 @@ pub struct RunFacts {
     pub size: String,
     /// The seeds.
     pub seeds: Vec<u64>,
-    /// How and when it was asked for; nothing in runs of versions that did not say it.
+    /// The command and time of its invocation; empty for runs of versions that did not store it.
     #[serde(default)]
     pub invocation: Invocation,
-    /// What scored highest; none in runs of versions that did not say it.
+    /// The highest score; `None` for runs of versions that did not store it.
     #[serde(default)]
     pub best: Option<BestScore>,
     /// The machine and program.
     pub provenance: Provenance,
     /// The captures, or feature files.
     pub captures: Vec<CaptureFacts>,
-    /// What a reader must know of the data; none in runs of versions that did not say it.
+    /// Notes on the data; empty for runs of versions that did not store them.
     #[serde(default)]
     pub data_notes: Vec<String>,
-    /// The rungs of a ladder that the data could not be divided for.
+    /// The rungs of a ladder for which the data could not be split.
     #[serde(default)]
     pub left_out: Vec<LeftOutVariant>,
-    /// Its variants; only what they left out is read.
+    /// Its variants; only the classes they left out are parsed.
     #[serde(default)]
     pub(super) variants: Vec<VariantFacts>,
-    /// Its fits; only how many and where their costs are from is read.
+    /// Its fits; only their number and whether they came from the cache is parsed.
     pub fits: Vec<FitFacts>,
 }
 
-/// What is read of a variant in `run.json`.
+/// The parsed part of a variant in `run.json`.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct VariantFacts {
     pub name: String,
@@ -78,7 +78,7 @@ pub(super) struct VariantFacts {
     pub small_classes: Vec<SmallClass>,
 }
 
-/// What is read of a fit in `run.json`.
+/// The parsed part of a fit in `run.json`.
 #[derive(Debug, Clone, Deserialize)]
 pub struct FitFacts {
     /// Whether it came from the cache; its times are then those of an earlier run.
@@ -89,21 +89,21 @@ impl RunFacts {
     /// Reads the `run.json` of a run's folder.
     ///
     /// # Errors
-    /// A file that is missing or of another form.
+    /// The file is missing or invalid.
     pub fn read(folder: &Path) -> Result<Self, ReportError> {
         let path = folder.join("run.json");
-        let bytes =
-            std::fs::read(&path).map_err(|problem| file_error(&path, format!("{problem}; a run's folder has it")))?;
+        let bytes = std::fs::read(&path)
+            .map_err(|problem| file_error(&path, format!("{problem}; a run's folder contains this file")))?;
         serde_json::from_slice(&bytes)
             .map_err(|problem| file_error(&path, declarative::with_nearest_key(&problem.to_string())))
     }
 }
 
 impl StoredRun {
-    /// The folders of all runs under `results`, by name; a folder with records is a run.
+    /// Returns the folders of all runs under `results`, sorted by name; a folder with records is a run.
     ///
     /// # Errors
-    /// A folder that cannot be listed.
+    /// The folder cannot be listed.
     pub fn folders(results: &Path) -> Result<Vec<PathBuf>, ReportError> {
         let mut folders = Vec::new();
         match std::fs::read_dir(results) {
@@ -112,7 +112,7 @@ impl StoredRun {
             Ok(entries) => {
                 for entry in entries {
                     let path = entry.map_err(|problem| file_error(results, problem))?.path();
-                    // What a run is still being written to begins with a dot.
+                    // The folder of an unfinished run begins with a dot.
                     let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
                     if !hidden && path.join("records.jsonl").is_file() {
                         folders.push(path);
@@ -124,10 +124,10 @@ impl StoredRun {
         Ok(folders)
     }
 
-    /// Reads a run's folder, of which a run may be writing the next state.
+    /// Reads a run's folder, even if another run is replacing it at the same time.
     ///
     /// # Errors
-    /// A file that is missing or is not what it should be; the first problem, with the file.
+    /// A file is missing or invalid; the error describes the first problem and names the file.
     pub fn read(folder: &Path) -> Result<Self, ReportError> {
         storage::read_folder(folder, || Self::read_now(folder))
     }
@@ -148,24 +148,25 @@ impl StoredRun {
         Ok(Self { folder: folder.to_owned(), name, experiment_file, experiment, facts, information, records, leaks })
     }
 
-    /// The layout of its tables.
+    /// Returns the layout of its tables.
     pub fn layout(&self) -> TableLayout {
         let layout = self.experiment.get("layout").and_then(toml::Value::as_str);
         if layout == Some("classes") { TableLayout::Classes } else { TableLayout::Models }
     }
 
-    /// Whether the command line changed what was computed, or a later run took its place, so that the run does not stand
-    /// for its experiment.
+    /// Returns whether the command line changed what was computed, or a later run replaced this one, so that it does
+    /// not represent its experiment.
     pub fn is_changed(&self) -> bool {
         self.name != format!("{}-{}-{}", self.facts.experiment, self.facts.datasets.join("+"), self.facts.size)
     }
 
-    /// Whether a later run with other results took this one's place, and it was kept; by the name of its folder.
+    /// Returns whether this is an older run, kept because a later run with other results replaced it; determined from
+    /// the name of its folder.
     pub fn is_kept(folder: &Path) -> bool {
         folder.file_name().and_then(|name| name.to_str()).is_some_and(|name| storage::kept_of(name).is_some())
     }
 
-    /// How many of the fits came from the cache.
+    /// Returns the number of fits that came from the cache.
     pub fn reused(&self) -> usize {
         self.facts.fits.iter().filter(|fit| fit.reused).count()
     }

@@ -1,5 +1,5 @@
-//! Sweeps, from records alone: the names of variants say where on its axes a point lies. A table with a row per point
-//! and model; [`super::run_figures`] draws the curves.
+//! Sweeps, reconstructed from records: the name of a variant contains the coordinates of its point. The table has a row
+//! per point and model; [`super::run_figures`] draws the curves.
 
 use super::aggregate::{Aggregate, aggregate};
 use super::run_figures::RunFigures;
@@ -12,12 +12,12 @@ use etcbench_experiment::{Record, coordinates};
 /// The metrics of a sweep's table.
 const METRICS: [Metric; 2] = [Metric::ACCURACY, Metric::MACRO_F1];
 
-/// Whether records are of a sweep.
+/// Returns whether records are from a sweep.
 pub(super) fn is_sweep(records: &[Record]) -> bool {
     records.iter().any(|record| !coordinates(&record.key.variant).1.is_empty())
 }
 
-/// What means and intervals are of.
+/// Returns a note on what means and intervals are computed over.
 fn interval_note(aggregate: &Aggregate) -> String {
     let range =
         |(fewest, most): (usize, usize)| if fewest == most { format!("{most}") } else { format!("{fewest} to {most}") };
@@ -32,7 +32,7 @@ fn interval_note(aggregate: &Aggregate) -> String {
     format!("Means over {of}, with 95 % confidence intervals of the mean (Student's t).")
 }
 
-/// The axes, in the order of the records.
+/// Returns the axes, in the order of the records.
 fn axes(aggregate: &Aggregate) -> Vec<&str> {
     let mut axes: Vec<&str> = Vec::new();
     for (axis, _) in aggregate.variants.iter().flat_map(|variant| coordinates(variant).1) {
@@ -43,11 +43,11 @@ fn axes(aggregate: &Aggregate) -> Vec<&str> {
     axes
 }
 
-/// A row per point and model, with the half width of the 95 % confidence interval beside each mean; one table per
-/// experiment, dataset and size.
+/// Returns tables with a row per point and model, and the half width of the 95 % confidence interval after each mean;
+/// one table per experiment, dataset and size.
 ///
 /// # Errors
-/// Two records of the same value.
+/// Two records for the same value.
 pub(super) fn sweep_tables(records: &[Record]) -> Result<Vec<Table>, ReportError> {
     let mut tables = Vec::new();
     for (key, aggregate) in aggregate(records)? {
@@ -100,10 +100,10 @@ pub(super) fn sweep_tables(records: &[Record]) -> Result<Vec<Table>, ReportError
     Ok(tables)
 }
 
-/// The curves of a sweep, each with a part of its file's name; none of other records.
+/// Returns the curves of a sweep, each with a part of its file name; empty for other records.
 ///
 /// # Errors
-/// Two records of the same value.
+/// Two records for the same value.
 pub(super) fn sweep_figures(records: &[Record]) -> Result<Vec<(String, Figure)>, ReportError> {
     if !is_sweep(records) {
         return Ok(Vec::new());

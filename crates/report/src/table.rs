@@ -1,4 +1,4 @@
-//! A table before it has a form, and its forms as CSV and Markdown (LaTeX and plain text are in files of their own).
+//! Tables, and their rendering as CSV, JSON and Markdown (LaTeX and plain text are in separate files).
 
 use super::{ReportError, latex};
 use etcbench_evaluate::{Metric, Summary};
@@ -11,28 +11,28 @@ const MARKDOWN_WIDTH: usize = 144;
 pub struct Column {
     /// The name in CSV files.
     pub name: String,
-    /// The heading for people.
+    /// The heading in tables for readers.
     pub heading: String,
     /// Whether its cells are numbers: right-aligned, and with two more columns in CSV.
     pub numeric: bool,
-    /// Whether it is in CSV files only.
+    /// Whether only CSV and JSON include it.
     pub machine_only: bool,
 }
 
 impl Column {
-    /// A column of words.
+    /// Creates a column of text.
     pub fn text(name: &str, heading: &str) -> Self {
         Self { name: name.to_owned(), heading: heading.to_owned(), numeric: false, machine_only: false }
     }
-    /// A column of numbers.
+    /// Creates a column of numbers.
     pub fn number(name: &str, heading: &str) -> Self {
         Self { numeric: true, ..Self::text(name, heading) }
     }
-    /// The column of a metric, as the table of metrics heads it.
+    /// Creates the column of a metric, with its heading from the table of metrics.
     pub fn metric(metric: Metric) -> Self {
         Self::number(metric.key, metric.heading)
     }
-    /// The same column, in CSV files only.
+    /// Restricts the column to CSV and JSON.
     pub fn machine_only(self) -> Self {
         Self { machine_only: true, ..self }
     }
@@ -43,20 +43,20 @@ impl Column {
 pub enum Cell {
     /// Words.
     Text(String),
-    /// A number, over seeds where it has a standard deviation.
+    /// A number, or a mean over seeds if it has a standard deviation.
     Number {
         /// The value, or the mean over seeds.
         value: f64,
         /// Sample standard deviation over seeds.
         standard_deviation: Option<f64>,
-        /// Decimals for people; CSV has full precision.
+        /// Decimals shown to readers; CSV has full precision.
         decimals: usize,
         /// Index into the table's footnotes.
         footnote: Option<usize>,
     },
-    /// The p-value of a test; a small one is told as below a limit.
+    /// The p-value of a test; a small one is shown as below a limit.
     PValue(f64),
-    /// A value that the metric's definition leaves undefined; index into the table's footnotes.
+    /// A value that the metric leaves undefined, with an index into the table's footnotes.
     Undefined(Option<usize>),
     /// Nothing was measured or published here.
     Absent,
@@ -67,30 +67,30 @@ impl Cell {
     pub fn text(text: impl Into<String>) -> Self {
         Self::Text(text.into())
     }
-    /// A number with so many decimals for people.
+    /// Creates a number with this many decimals for readers.
     pub fn number(value: f64, decimals: usize) -> Self {
         Self::Number { value, standard_deviation: None, decimals, footnote: None }
     }
-    /// A number, or nothing where there is none.
+    /// Creates a number, or an absent cell for `None`.
     pub fn number_or_absent(value: Option<f64>, decimals: usize) -> Self {
         value.map_or(Self::Absent, |value| Self::number(value, decimals))
     }
-    /// A whole number of something.
+    /// Creates a cell with a count.
     pub fn count(count: usize) -> Self {
         Self::number(count as f64, 0)
     }
-    /// The mean of several values with their standard deviation.
+    /// Creates a cell with a mean and its standard deviation.
     pub fn summary(summary: &Summary, decimals: usize) -> Self {
         let Summary { mean, standard_deviation, .. } = *summary;
         Self::Number { value: mean, standard_deviation, decimals, footnote: None }
     }
-    /// The mean of a metric's values with their standard deviation, in the unit that people read.
+    /// Creates a cell with the mean and standard deviation of a metric, in its display unit.
     pub fn measured(metric: Metric, summary: &Summary) -> Self {
         let size = metric.unit.size;
         let (mean, standard_deviation) = (summary.mean / size, summary.standard_deviation.map(|value| value / size));
         Self::summary(&Summary { mean, standard_deviation, ..*summary }, decimals(metric, mean))
     }
-    /// The same cell with a footnote, or with none.
+    /// Sets or removes the footnote of the cell.
     pub fn noted(self, note: Option<usize>) -> Self {
         match self {
             Self::Number { value, standard_deviation, decimals, .. } => {
@@ -102,14 +102,14 @@ impl Cell {
     }
 }
 
-/// A table without a form.
+/// A table, independent of its rendering.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Table {
     /// What it shows.
     pub title: String,
-    /// What a reader must know of the whole table.
+    /// Notes on the whole table.
     pub notes: Vec<String>,
-    /// What a reader must know of single cells; marked a, b, c, ...
+    /// Notes on single cells; marked a, b, c, ...
     pub footnotes: Vec<String>,
     /// The columns.
     pub columns: Vec<Column>,
@@ -118,7 +118,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// The index of a footnote, which is added if it is new.
+    /// Returns the index of a footnote, adding it if it is new.
     pub fn footnote(&mut self, text: &str) -> usize {
         self.footnotes.iter().position(|known| known == text).unwrap_or_else(|| {
             self.footnotes.push(text.to_owned());
@@ -126,12 +126,11 @@ impl Table {
         })
     }
 
-    /// The table for machines, in full precision: each number column `x` is followed by
-    /// `x_standard_deviation` and `x_note`, the text of the cell's footnote. Undefined values and values
-    /// that are not there are empty; an undefined one has a note.
+    /// Renders the table as CSV in full precision: each number column `x` is followed by `x_standard_deviation` and
+    /// `x_note`, the text of the cell's footnote. Undefined and absent values are empty; an undefined one has a note.
     ///
     /// # Errors
-    /// A row whose cells are not as many as the columns.
+    /// A row has more or fewer cells than there are columns.
     pub fn to_csv(&self) -> Result<String, ReportError> {
         let error =
             |problem: &dyn std::fmt::Display| ReportError::Records(format!("table {:?}: {problem}", self.title));
@@ -175,8 +174,8 @@ impl Table {
         String::from_utf8(bytes).map_err(|problem| error(&problem))
     }
 
-    /// The table as JSON: title, rows as objects under the columns' names in CSV files, notes. As there, a number's standard
-    /// deviation and note follow it under names of their own, where it has them.
+    /// Renders the table as JSON: title, rows as objects with the columns' names in CSV, notes. As in CSV, the standard
+    /// deviation and note of a number, if any, have separate keys.
     pub fn to_json(&self) -> serde_json::Value {
         let row = |row: &Vec<Cell>| {
             let mut fields = serde_json::Map::new();
@@ -207,7 +206,7 @@ impl Table {
         })
     }
 
-    /// The table for people, in a file: title, table, notes, footnotes.
+    /// Renders the table as Markdown: title, table, notes, footnotes.
     pub fn to_markdown(&self) -> String {
         let shown = self.shown_columns();
         let mut lines: Vec<Vec<String>> =
@@ -250,12 +249,12 @@ impl Table {
         text
     }
 
-    /// The table for a paper, with the booktabs package.
+    /// Renders the table as LaTeX, with the booktabs package.
     pub fn to_latex(&self) -> String {
         latex::render(self)
     }
 
-    /// Indices of the columns that people see.
+    /// Returns the indices of the columns shown to readers.
     pub(super) fn shown_columns(&self) -> Vec<usize> {
         (0..self.columns.len()).filter(|&column| !self.columns[column].machine_only).collect()
     }
@@ -277,15 +276,15 @@ impl Table {
     }
 }
 
-/// Below this a p-value is not told to its digits.
+/// A p-value below this is shown as an upper bound.
 const SMALL_P_VALUE: f64 = 0.001;
 
-/// A p-value for people: three decimals, or that it is below the least of them.
+/// Formats a p-value with three decimals, or as below the smallest that three decimals can show.
 pub(super) fn p_value(value: f64) -> String {
     if value < SMALL_P_VALUE { format!("< {SMALL_P_VALUE}") } else { format!("{value:.3}") }
 }
 
-/// A number with this many decimals; what rounds to zero has no sign.
+/// Formats a number with this many decimals; one that rounds to zero has no sign.
 pub(super) fn fixed(value: f64, decimals: usize) -> String {
     let text = format!("{value:.decimals$}");
     match text.strip_prefix('-') {
@@ -296,12 +295,12 @@ pub(super) fn fixed(value: f64, decimals: usize) -> String {
     }
 }
 
-/// The decimals of a metric's value, given in the unit that people read.
+/// Returns the number of decimals for a metric's value, given in its display unit.
 pub(super) fn decimals(metric: Metric, value: f64) -> usize {
     metric.unit.decimals.unwrap_or_else(|| significant_decimals(value))
 }
 
-/// Three digits that matter, at most three decimals.
+/// Returns the number of decimals for three significant digits, at most three.
 pub(super) fn significant_decimals(value: f64) -> usize {
     match value {
         _ if value >= 100.0 => 0,
@@ -311,13 +310,13 @@ pub(super) fn significant_decimals(value: f64) -> usize {
     }
 }
 
-/// The mark of a footnote: a to z, then aa, ab, ...
+/// Returns the mark of a footnote: a to z, then aa, ab, ...
 pub(super) fn mark(index: usize) -> String {
     let letter = char::from(b'a' + (index % 26) as u8);
     if index < 26 { letter.to_string() } else { mark(index / 26 - 1) + &letter.to_string() }
 }
 
-/// Text as Markdown that shows it: a bar does not end a cell, a tag is none, and control characters are their escapes.
+/// Escapes text for Markdown: bars do not end a cell, tags are shown as text, and control characters become escapes.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     let mut letters = text.chars().peekable();
@@ -334,8 +333,8 @@ fn escape(text: &str) -> String {
     escaped
 }
 
-/// Text that a spreadsheet takes for text: what it would compute (`=cmd`) begins with an apostrophe, as spreadsheets write
-/// it themselves.
+/// Prevents a spreadsheet from evaluating text: formulas (`=cmd`) get a leading apostrophe, as spreadsheets write it
+/// themselves.
 fn spreadsheet_text(text: &str) -> String {
     let computed = text.starts_with(['=', '+', '-', '@', '\t', '\r']) && text.parse::<f64>().is_err();
     if computed { format!("'{text}") } else { text.to_owned() }

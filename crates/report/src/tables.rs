@@ -1,6 +1,6 @@
-//! The paper's tables, made from records: models against one another, and the classes of the deep model.
-//! Variants are rows below one another, so that one looks down a column to compare; published numbers, which are of other data,
-//! are a block of their own below all that was measured.
+//! The paper's tables, generated from records: a comparison of models, and the classes of the deep model. Variants are
+//! rows below one another, to be compared down a column; published numbers, which are from other data, are a separate
+//! block below all measured rows.
 
 use super::aggregate::{Aggregate, Measured, RowKey, TableKey, aggregate};
 use super::reproduced::{WITHIN_NOTE, within_cell};
@@ -11,14 +11,14 @@ use etcbench_model::{Implementation, ModelKind};
 use etcbench_split::SplitSummary;
 use etcbench_storage::counted;
 
-/// What stands in the `variant` column of the paper's numbers.
+/// The `variant` of the paper's numbers.
 const PUBLISHED: &str = "published";
 
-/// Makes the tables of all experiments in `records`. The numbers of a published table stand in the tables
-/// of the experiment that has its name.
+/// Builds the tables of all experiments in `records`. The numbers of a published table are added to the tables of the
+/// experiment with its name.
 ///
 /// # Errors
-/// Two records of the same value.
+/// Two records for the same value.
 pub(super) fn tables(
     records: &[Record],
     layout: TableLayout,
@@ -35,7 +35,7 @@ pub(super) fn tables(
     Ok(tables)
 }
 
-/// The model whose classes the paper prints, by its name in records.
+/// Returns the name in records of the model whose classes the paper prints.
 pub(super) fn class_table_model() -> &'static str {
     ModelKind::proposed().name()
 }
@@ -103,7 +103,7 @@ fn model_table(key: &TableKey, aggregate: &Aggregate, published: Option<&Publish
     table
 }
 
-/// None where no fit of the model is among the records: published numbers alone are no result.
+/// Returns `None` if the records have no fit of the model: published numbers alone are not a result.
 fn class_table(key: &TableKey, aggregate: &Aggregate, published: Option<&PublishedTable>) -> Option<Table> {
     let model = class_table_model();
     let rows: Vec<RowKey> = aggregate.rows().into_iter().filter(|row| row.model == model).collect();
@@ -153,11 +153,11 @@ fn class_table(key: &TableKey, aggregate: &Aggregate, published: Option<&Publish
                 .and_then(|support| support.summary?.standard_deviation)
                 .is_some_and(|deviation| deviation > 0.0);
             cells.push(match measured_cell(&mut table, support, Metric::SUPPORT, "undefined") {
-                // A mean over splits of other sizes is no whole number.
+                // A mean over splits of different sizes need not be an integer.
                 Cell::Number { value, standard_deviation, footnote, .. } if varies => {
                     Cell::Number { value, standard_deviation, decimals: 1, footnote }
                 }
-                // Splits of one data set have one support; a zero after it would only be in the way.
+                // If all splits have the same support, a standard deviation of zero is omitted.
                 Cell::Number { value, decimals, footnote, .. } => Cell::number(value, decimals).noted(footnote),
                 cell => cell,
             });
@@ -170,7 +170,7 @@ fn class_table(key: &TableKey, aggregate: &Aggregate, published: Option<&Publish
     Some(table)
 }
 
-/// A column for machines only where all rows say the same.
+/// Returns a text column, restricted to CSV if all rows have the same value.
 fn shown_if_it_tells(name: &str, same: bool) -> Column {
     let column = Column::text(name, name);
     if same { column.machine_only() } else { column }
@@ -181,7 +181,8 @@ fn seeds_cell(aggregate: &Aggregate, row: &RowKey) -> Cell {
     seeds.map_or(Cell::Absent, Cell::count)
 }
 
-/// Which published numbers lie within the interval of a row's seeds; for people only where there are any.
+/// Returns the column of published numbers within the interval over a row's seeds, restricted to CSV if nothing is
+/// published.
 fn within_column(published: Option<&PublishedTable>) -> Column {
     let column = Column::text("published_within", "in CI");
     if published.is_some() { column } else { column.machine_only() }
@@ -197,7 +198,7 @@ pub(super) fn measured_cell(table: &mut Table, measured: Option<Measured>, metri
     Cell::measured(metric, &summary).noted(footnote)
 }
 
-/// Marks a macro average in which a class without a defined value counts as 0.
+/// Adds a footnote to a macro average in which a class without a defined value counts as 0.
 fn note_undefined_classes(table: &mut Table, cell: &mut Cell, aggregate: &Aggregate, row: &RowKey, metric: Metric) {
     let Some((of_class, count)) = metric.mean_of else { return };
     let undefined = aggregate.get(row, None, *count).and_then(|measured| measured.summary);
@@ -259,7 +260,7 @@ fn has_failed(aggregate: &Aggregate, row: &RowKey) -> bool {
     aggregate.of_parts(row, Metric::FAILED).next().is_some()
 }
 
-/// Which fits failed, and how.
+/// Adds notes on which fits failed, and how.
 fn failure_notes(table: &mut Table, aggregate: &Aggregate) {
     for row in aggregate.rows() {
         let parts = aggregate.of_parts(&row, Metric::FAILED);
@@ -282,7 +283,8 @@ fn failure_notes(table: &mut Table, aggregate: &Aggregate) {
     }
 }
 
-/// What ELMos were pre-trained on, where that is not the training part alone, and whether they saw what they are tested on.
+/// Adds notes on what ELMos were pre-trained on, unless it was the training part alone, and on whether pre-training
+/// included flows that they are tested on.
 fn pretraining_notes(table: &mut Table, aggregate: &Aggregate) {
     for row in aggregate.rows() {
         let mean = |measured: Measured| measured.summary.map_or(0.0, |summary| summary.mean);
@@ -310,7 +312,7 @@ fn pretraining_notes(table: &mut Table, aggregate: &Aggregate) {
     }
 }
 
-/// Flows of a split by class and part, with notes on what the parts share.
+/// Returns a table of a split's flows by class and part, with notes on what the parts share.
 pub fn split_table(summary: &SplitSummary) -> Table {
     let mut table = Table {
         title: "Flows by class and part".to_owned(),

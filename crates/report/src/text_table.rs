@@ -1,25 +1,24 @@
-//! A table as plain text for a terminal: columns stand under their headings and in blocks where they do not fit side by side,
-//! notes are wrapped.
+//! Tables as plain text for a terminal: aligned columns, in blocks if they do not fit side by side, with wrapped notes.
 
 use super::table::{Table, mark};
 
-/// Between two columns.
+/// Spaces between two columns.
 const GAP: usize = 2;
 
 impl Table {
-    /// The table for a terminal of `width` columns; in lines as long as they come where that is not known.
+    /// Renders the table for a terminal of `width` columns; without wrapping if the width is unknown.
     ///
-    /// Where the columns need more, their headings are broken at spaces, and columns that still do not fit stand in further
-    /// blocks, below the words that each row begins with.
+    /// If the columns need more space, their headings are wrapped at spaces; columns that still do not fit go into
+    /// further blocks, each of which repeats the leading text columns.
     pub fn to_text(&self, width: Option<usize>) -> String {
         let width = width.unwrap_or(usize::MAX);
         let mut text = wrapped(&self.title, width, "");
         text.push('\n');
         let columns = self.text_columns(width);
         let leading = columns.iter().take_while(|column| !column.numeric).count();
-        // Columns of words alone have no words to repeat.
+        // A table of text columns only has no columns to repeat.
         let mut leading = if leading == columns.len() { 0 } else { leading };
-        // Fewer are repeated where they would leave no room for the others.
+        // Repeat fewer columns if they leave no space for the others.
         let widest = columns.iter().map(|column| column.width).max().unwrap_or_default();
         while leading > 1 && together(&columns[..leading]) + GAP + widest > width {
             leading -= 1;
@@ -29,7 +28,7 @@ impl Table {
             let shown: Vec<&TextColumn> = repeated.iter().chain(block).collect();
             let heading = shown.iter().map(|column| column.heading.len()).max().unwrap_or_default();
             for line in 0..heading {
-                // Headings of fewer lines stand at the bottom.
+                // Headings with fewer lines are aligned at the bottom.
                 let cell = |column: &TextColumn| {
                     let before = heading - column.heading.len();
                     line.checked_sub(before).map_or(String::new(), |line| column.heading[line].clone())
@@ -80,7 +79,7 @@ impl TextColumn {
         Self { heading, cells, numeric, width }
     }
 
-    /// With its heading broken at spaces, as narrow as its cells and longest word are.
+    /// Wraps the heading at spaces, to the width of the widest cell or longest word.
     fn narrow(self) -> Self {
         let words = self.heading.iter().flat_map(|line| line.split(' ')).map(|word| word.chars().count());
         let width = self.cells.iter().map(|cell| cell.chars().count()).chain(words).max().unwrap_or_default();
@@ -93,7 +92,7 @@ fn together<'a>(columns: impl IntoIterator<Item = &'a TextColumn>) -> usize {
     columns.into_iter().map(|column| column.width + GAP).sum::<usize>().saturating_sub(GAP)
 }
 
-/// The other columns in blocks that fit beside the repeated ones, each of one column at least.
+/// Splits the other columns into blocks that fit next to the repeated ones, with at least one column each.
 fn blocks<'a>(repeated: &[TextColumn], mut others: &'a [TextColumn], width: usize) -> Vec<&'a [TextColumn]> {
     let mut blocks = Vec::new();
     while !others.is_empty() {
@@ -118,7 +117,7 @@ fn push_line(text: &mut String, columns: &[&TextColumn], cell: impl Fn(&TextColu
     text.push('\n');
 }
 
-/// Text after a mark, in lines of at most `width` characters that stand below one another.
+/// Wraps text after a mark into lines of at most `width` characters, indented by the width of the mark.
 fn wrapped(text: &str, width: usize, mark: &str) -> String {
     let space = " ".repeat(mark.chars().count());
     let lines = lines(&one_line(text), width.saturating_sub(mark.len()).max(20));
@@ -129,7 +128,7 @@ fn wrapped(text: &str, width: usize, mark: &str) -> String {
         .collect()
 }
 
-/// Text broken at spaces; a word that is longer than `width` has a line of its own.
+/// Wraps text at spaces; a word longer than `width` gets its own line.
 fn lines(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split(' ') {
@@ -144,7 +143,7 @@ fn lines(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// Text in one line; what else commands a terminal is the business of whoever prints it.
+/// Joins text into one line; the caller that prints it handles other control characters.
 fn one_line(text: &str) -> String {
     text.replace(['\n', '\r', '\t'], " ")
 }

@@ -1,4 +1,4 @@
-//! Tolerances: what an experiment is expected to measure, and how far off it may be
+//! Tolerances: the expected measurements of an experiment and their allowed deviations
 //! (`results/tolerances/<experiment>-<dataset>-<size>.toml`).
 
 use std::path::{Path, PathBuf};
@@ -12,13 +12,14 @@ use etcbench_experiment::Record;
 use etcbench_model::Implementation;
 use etcbench_storage::declarative::unknown;
 
-/// Metrics that [`proposed_tolerances`] proposes to hold.
+/// The metrics for which [`proposed_tolerances`] proposes expectations.
 const PROPOSED: [Metric; 2] = [Metric::ACCURACY, Metric::MACRO_F1];
 
-/// [`proposed_tolerances`] allows at least this deviation: what one more seed or another machine may change.
+/// The smallest deviation that [`proposed_tolerances`] allows, for the effect of one more seed or another machine.
 const LEAST_DEVIATION: f64 = 0.02;
 
-/// Times that [`proposed_tolerances`] proposes to hold where it is asked to, and how many times the expected one they may be.
+/// The times for which [`proposed_tolerances`] proposes expectations on request, and their largest ratio to the
+/// expected time.
 const PROPOSED_TIMES: [Metric; 2] = [Metric::FIT_WALL_SECONDS, Metric::PREDICT_WALL_SECONDS];
 const PROPOSED_RATIO: f64 = 3.0;
 
@@ -55,16 +56,16 @@ pub struct Tolerance {
     pub class: Option<String>,
     /// The metric's name.
     pub metric: String,
-    /// The mean over seeds that is expected.
+    /// The expected mean over seeds.
     pub expected: f64,
-    /// How far the measured mean may be from it; 0 for a time.
+    /// The largest allowed difference of the measured mean; 0 for a time.
     #[serde(default)]
     pub deviation: f64,
-    /// For a time, and only there: how many times the expected one the measured mean may be, from 1. That depends on
-    /// the machine; being faster is never out.
+    /// For times only: the largest allowed ratio of measured to expected mean, from 1. Times depend on the machine; a
+    /// faster one is always within.
     #[serde(default)]
     pub ratio: Option<f64>,
-    /// How many seeds the expectation was made from.
+    /// Number of seeds from which the expectation was computed.
     pub seeds: usize,
 }
 
@@ -72,7 +73,7 @@ fn default_implementation() -> String {
     Implementation::default().name().to_owned()
 }
 
-/// A tolerance file as it is written: what need not be there is left out.
+/// A tolerance file as written: optional keys are omitted.
 #[derive(Serialize)]
 struct Written<'a> {
     experiment: &'a str,
@@ -116,23 +117,23 @@ const FILE_KEYS: [&str; 4] = ["experiment", "dataset", "size", "tolerance"];
 const KEYS: [&str; 10] =
     ["variant", "model", "input", "implementation", "class", "metric", "expected", "deviation", "ratio", "seeds"];
 
-/// What became of one expectation.
+/// The result of checking one expectation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Verdict {
     /// The expectation.
     pub tolerance: Tolerance,
-    /// The measured mean over seeds; none where there is no record or the value is undefined.
+    /// The measured mean over seeds; `None` if there is no record or the value is undefined.
     pub measured: Option<f64>,
-    /// How many seeds were measured.
+    /// Number of measured seeds.
     pub seeds: usize,
-    /// Whether the measured mean is within the deviation or the ratio; never without a measured value.
+    /// Whether the measured mean is within the deviation or the ratio; false without a measured value.
     pub within: bool,
-    /// How far outside of what is allowed the measured mean is; none where it is within or not measured.
+    /// How far the measured mean exceeds what is allowed; `None` if it is within or not measured.
     pub out_by: Option<f64>,
 }
 
 impl ToleranceFile {
-    /// Where the tolerances of an experiment are: `<folder>/<experiment>-<dataset>-<size>.toml`.
+    /// Returns the path of an experiment's tolerances: `<folder>/<experiment>-<dataset>-<size>.toml`.
     pub fn path(folder: &Path, experiment: &str, dataset: &str, size: &str) -> PathBuf {
         folder.join(format!("{experiment}-{dataset}-{size}.toml"))
     }
@@ -140,8 +141,8 @@ impl ToleranceFile {
     /// Reads a tolerance file.
     ///
     /// # Errors
-    /// A file that cannot be read, an unknown key, a deviation that is not a number from 0, a time that is held by a
-    /// deviation or anything else by a ratio, two expectations of one value.
+    /// The file cannot be read, or it has an unknown key, a negative deviation, a deviation for a time, a ratio for
+    /// anything else, or two expectations for one value.
     pub fn read(path: &Path) -> Result<Self, ReportError> {
         let text = std::fs::read_to_string(path).map_err(|problem| file_error(path, problem))?;
         let not_toml = |error: toml::de::Error| {
@@ -163,14 +164,14 @@ impl ToleranceFile {
         for (index, tolerance) in file.tolerance.iter().enumerate() {
             let place = format!("[[tolerance]] {} ({} of {})", index + 1, tolerance.metric, tolerance.model);
             if !(tolerance.expected.is_finite() && tolerance.deviation.is_finite() && tolerance.deviation >= 0.0) {
-                let problem = format!("{place}: expected must be a number and deviation a number from 0");
+                let problem = format!("{place}: `expected` must be a number and `deviation` a number from 0");
                 return Err(file_error(path, problem));
             }
             match (tolerance.is_time(), tolerance.ratio) {
                 (true, Some(ratio)) if ratio.is_finite() && ratio >= 1.0 && !has_deviation(index) => {}
                 (true, _) => {
-                    let problem = "times depend on the machine: give `ratio`, how many times the expected one they may be \
-                                   (from 1), in place of `deviation`";
+                    let problem = "times depend on the machine: give `ratio`, the largest allowed multiple of the \
+                                   expected time (from 1), instead of `deviation`";
                     return Err(file_error(path, format!("{place}: {problem}")));
                 }
                 (false, Some(_)) => {
@@ -182,16 +183,16 @@ impl ToleranceFile {
                 (false, None) => {}
             }
             if file.tolerance[..index].iter().any(|other| other.same_value(tolerance)) {
-                return Err(file_error(path, format!("{place}: the same value has an expectation above")));
+                return Err(file_error(path, format!("{place}: the same value has an expectation above; keep one")));
             }
         }
         Ok(file)
     }
 
-    /// The file's content.
+    /// Returns the content of the file.
     ///
     /// # Errors
-    /// None that is known: every field has a form in TOML.
+    /// None expected: every field can be represented in TOML.
     pub fn to_toml(&self) -> Result<String, ReportError> {
         let written = Written {
             experiment: &self.experiment,
@@ -227,7 +228,7 @@ impl Tolerance {
         Metric::named(&self.metric).is_some_and(|metric| metric.is_time())
     }
 
-    /// How far outside of what is allowed a mean is; 0 or less within.
+    /// Returns how far a mean exceeds what is allowed; 0 or less if it is within.
     fn outside(&self, mean: f64) -> f64 {
         match self.ratio {
             Some(ratio) => mean - self.expected * ratio,
@@ -240,17 +241,17 @@ impl Tolerance {
     }
 }
 
-/// Holds records against expectations, one verdict each, in the file's order. Records of other
-/// experiments, datasets and sizes are not looked at; an expectation without a record is not met.
+/// Checks records against expectations and returns one verdict each, in the file's order. Ignores records of other
+/// experiments, datasets and sizes; an expectation without a record is not met.
 ///
 /// # Errors
-/// Two records of the same value; a file without expectations, which anything would meet.
+/// There are two records for the same value, or the file has no expectations, so that any run would pass.
 pub fn check(records: &[Record], file: &ToleranceFile) -> Result<Vec<Verdict>, ReportError> {
     if file.tolerance.is_empty() {
         let ToleranceFile { experiment, dataset, size, .. } = file;
         return Err(ReportError::Records(format!(
-            "the tolerances of {experiment} on {dataset} at size {size} expect nothing: there is no [[tolerance]] in the file; \
-             was it cut? `etcbench check {experiment} --update --write` stores the last run as the expectation"
+            "the tolerances of {experiment} on {dataset} at size {size} are empty: the file has no [[tolerance]]; was \
+             it truncated? `etcbench check {experiment} --update --write` stores the last run as the expectation"
         )));
     }
     verdicts(records, file)
@@ -264,7 +265,7 @@ fn verdicts(records: &[Record], file: &ToleranceFile) -> Result<Vec<Verdict>, Re
     let verdict = |tolerance: &Tolerance| {
         let measured: Option<Measured> =
             table.and_then(|(_, table)| table.get(&tolerance.row(), tolerance.class.as_deref(), &tolerance.metric));
-        // A value that is undefined for some seeds is not the value that was expected.
+        // A value that is undefined for some seeds does not meet the expectation.
         let mean = measured
             .and_then(|measured| measured.summary.filter(|summary| summary.count == measured.fits))
             .map(|summary| summary.mean);
@@ -272,7 +273,7 @@ fn verdicts(records: &[Record], file: &ToleranceFile) -> Result<Vec<Verdict>, Re
             tolerance: tolerance.clone(),
             measured: mean,
             seeds: measured.map_or(0, |measured| measured.seeds),
-            // A billionth, so that a deviation of 0.02 holds 0.52 against 0.5.
+            // Allows for rounding, so that 0.52 is within a deviation of 0.02 from 0.5.
             within: mean.is_some_and(|mean| tolerance.outside(mean) <= 1e-9),
             out_by: mean.map(|mean| tolerance.outside(mean)).filter(|&outside| outside > 1e-9),
         }
@@ -280,10 +281,10 @@ fn verdicts(records: &[Record], file: &ToleranceFile) -> Result<Vec<Verdict>, Re
     Ok(file.tolerance.iter().map(verdict).collect())
 }
 
-/// Rows of the records that no expectation is about, which a verdict on all expectations says nothing of.
+/// Returns the rows of the records without an expectation, which the verdicts do not cover.
 ///
 /// # Errors
-/// Two records of the same value.
+/// Two records for the same value.
 pub fn rows_without_expectation(records: &[Record], file: &ToleranceFile) -> Result<Vec<String>, ReportError> {
     let mut names = Vec::new();
     for (key, table) in aggregate(records)? {
@@ -295,14 +296,14 @@ pub fn rows_without_expectation(records: &[Record], file: &ToleranceFile) -> Res
     Ok(names)
 }
 
-/// Proposes expectations from records: accuracy and macro F1 of every row, to be held within three sample
-/// standard deviations over the seeds, and at least 0.02; with `times` also what a fit and its predictions may take.
+/// Proposes expectations from records: accuracy and macro F1 of every row, with a deviation of three sample standard
+/// deviations over the seeds and at least 0.02; with `times`, also the times of a fit and its predictions.
 ///
-/// What `stored` expects and was met stays as it is; what was not met expects what was measured; what was not measured
-/// is dropped. So the difference to the stored file is what has changed.
+/// An expectation of `stored` that is met is unchanged; one that is not met is set to the measured value; one without a
+/// measured value is dropped. The difference to the stored file therefore shows what has changed.
 ///
 /// # Errors
-/// Records of no or of several experiments, datasets or sizes; two records of the same value.
+/// The records belong to no or several experiments, datasets or sizes, or there are two records for the same value.
 pub fn proposed_tolerances(
     records: &[Record],
     stored: Option<&ToleranceFile>,
@@ -312,7 +313,7 @@ pub fn proposed_tolerances(
     let mut tables = tables.into_iter();
     let (Some((key, table)), None) = (tables.next(), tables.next()) else {
         return Err(ReportError::Records(
-            "tolerances are made from the records of exactly one experiment, dataset and size".to_owned(),
+            "tolerances need the records of exactly one experiment, dataset and size".to_owned(),
         ));
     };
     let measured = |tolerance: &Tolerance| {
@@ -361,7 +362,7 @@ fn three_digits(value: f64) -> f64 {
     format!("{value:.2e}").parse().unwrap_or(value)
 }
 
-/// What is out of tolerance, as a table; its title tells how many of how many.
+/// Returns a table of the expectations that are not met, with their number in the title.
 pub fn verdict_table(verdicts: &[Verdict]) -> Table {
     let out: Vec<&Verdict> = verdicts.iter().filter(|verdict| !verdict.within).collect();
     let title = match out.len() {

@@ -1,4 +1,5 @@
-//! Tables beside those of the paper: what tuning tried and chose, and how far two implementations agree.
+//! Tables in addition to those of the paper: the settings that tuning tried and chose, and the agreement of two
+//! implementations.
 
 use std::collections::BTreeMap;
 
@@ -12,14 +13,14 @@ use etcbench_model::ModelKind;
 /// Scores and choices of one setting.
 #[derive(Default)]
 struct Tried {
-    /// Its place among the settings of its model.
+    /// Its position among the settings of its model.
     order: usize,
     scores: Vec<Option<f64>>,
     chosen: usize,
 }
 
-/// Every setting that was tried, with its score on the validation part and how often it was chosen; none where
-/// nothing was tuned. One table per experiment, dataset and size.
+/// Returns tables of all settings tried, with their scores on the validation part and how often each was chosen; one
+/// table per experiment, dataset and size, none if nothing was tuned.
 pub(super) fn tuning_tables(records: &[Record]) -> Vec<Table> {
     type Settings = BTreeMap<(usize, String, String, String), BTreeMap<String, Tried>>;
     let mut tables: BTreeMap<TableKey, Settings> = BTreeMap::new();
@@ -80,7 +81,8 @@ fn tuning_table(key: &TableKey, settings: BTreeMap<(usize, String, String, Strin
     table
 }
 
-/// Fast against reference: agreement of predictions, both macro F1 values and times.
+/// Returns a table that compares the fast with the reference implementation: agreement of predictions, macro F1 and
+/// times.
 pub fn agreement_table(results: &[Agreement]) -> Table {
     let failed = results.iter().filter(|result| !result.holds()).count();
     let f1 = Metric::MACRO_F1;
@@ -167,7 +169,7 @@ mod tests {
 ";
         let tables = tuning_tables(&records);
         assert!(tables[0].to_markdown().starts_with(expected), "{}", tables[0].to_markdown());
-        // They do not count as measured on the test set.
+        // They do not count as measurements on the test set.
         let models = super::super::tables::tables(&records, etcbench_experiment::TableLayout::Models, &[]).unwrap();
         assert!(models[0].to_markdown().contains("One seed."), "{}", models[0].to_markdown());
     }

@@ -1,4 +1,4 @@
-//! Bars per class: precision, recall and F1 of one model, with the 95 % confidence interval of the mean where there are
+//! Bars per class: precision, recall and F1 of one model, with the 95 % confidence interval of the mean if there are
 //! several fits.
 
 use super::canvas::{Anchor, Canvas, series, text_width, widest};
@@ -6,11 +6,11 @@ use super::scale::Scale;
 use super::{Figure, WIDTH, three};
 use etcbench_evaluate::Summary;
 
-/// What is drawn.
+/// The data of the figure.
 pub(crate) struct ClassBars {
     /// The caption.
     pub title: String,
-    /// Per class its name, mean support, and one value per metric; none where it is undefined.
+    /// Per class: its name, mean support, and one value per metric, `None` if it is undefined.
     pub classes: Vec<(String, Option<f64>, Vec<Option<Summary>>)>,
     /// Names of the metrics.
     pub metrics: Vec<String>,
@@ -28,7 +28,7 @@ pub(crate) fn class_bars(plot: &ClassBars) -> Figure {
     let left = 12.0;
     let names = widest(plot.classes.iter().map(|(name, ..)| name.as_str()));
     let width = WIDTH.max(left + names + number_width + 32.0);
-    // The name of a class and how many flows it has stand above its bars.
+    // The name of a class and its number of flows are above its bars.
     let group = NAME + BAR * plot.metrics.len() as f64 + GAP;
     let (top, bottom) = (26.0, 26.0 + group * plot.classes.len() as f64);
     let mut canvas = Canvas::new(width, bottom + 28.0);

@@ -1,8 +1,8 @@
-//! What every figure draws with: lines, rectangles, text and marks, as SVG elements.
+//! Drawing primitives of all figures: lines, rectangles, text and marks, as SVG elements.
 
 use std::fmt::Write;
 
-/// An SVG that grows.
+/// An SVG under construction.
 pub(super) struct Canvas {
     /// Width in pixels.
     pub width: f64,
@@ -12,16 +12,17 @@ pub(super) struct Canvas {
     pub body: String,
 }
 
-/// Stand around the attributes that only say how an element looks, in the drawing of a figure: a page says it once for all of
-/// its figures, a file at each element. No text has them, since [`escape`] leaves no control character.
+/// Delimiters of the presentation attributes of an element in a drawing: a page defines these once for all of its
+/// figures, a file repeats them at each element. Text never contains the delimiters, since [`escape`] replaces control
+/// characters.
 pub(super) const LOOK: char = '\u{1}';
 pub(super) const LOOK_END: char = '\u{2}';
 
-/// Stand around a part of a drawing that other figures have too, such as axes: a page has it once.
+/// Delimiters of a part of a drawing that other figures share, such as axes: a page includes it once.
 pub(super) const SHARED: char = '\u{3}';
 pub(super) const SHARED_END: char = '\u{4}';
 
-/// Where a text stands on its point.
+/// The alignment of a text at its point.
 #[derive(Clone, Copy)]
 pub(super) enum Anchor {
     Start,
@@ -29,7 +30,7 @@ pub(super) enum Anchor {
     End,
 }
 
-/// Text in which a browser finds no markup.
+/// Escapes text for HTML and SVG.
 pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
@@ -39,7 +40,7 @@ pub(super) fn escape(text: &str) -> String {
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
             '\'' => escaped.push_str("&#39;"),
-            // No XML has these (XML 1.0, 2.2).
+            // XML does not allow these characters (XML 1.0, 2.2).
             _ if character.is_control() && !matches!(character, '\t' | '\n' | '\r') => escaped.push('\u{fffd}'),
             _ => escaped.push(character),
         }
@@ -47,14 +48,14 @@ pub(super) fn escape(text: &str) -> String {
     escaped
 }
 
-/// A coordinate to a tenth of a pixel, in as few characters as say it.
+/// Formats a coordinate to a tenth of a pixel, as short as possible.
 fn number(value: f64) -> String {
     let tenths = (value * 10.0).round();
-    // What rounds to zero has no sign.
+    // A value that rounds to zero has no sign.
     if tenths == 0.0 { "0".to_owned() } else { format!("{}", tenths / 10.0) }
 }
 
-/// A path through points: the first where it is, the others by how far each is from the one before.
+/// Returns a path through points: the first absolute, the others relative to the previous one.
 fn path(points: &[(f64, f64)]) -> String {
     let tenths = |value: f64| (value * 10.0).round() as i64;
     let mut path = String::new();
@@ -86,17 +87,18 @@ fn path(points: &[(f64, f64)]) -> String {
     path
 }
 
-/// The colour of a series.
+/// Returns the colour of a series.
 pub(super) fn series(index: usize) -> String {
     format!("var(--series-{})", index % super::MOST_SERIES)
 }
 
-/// About how wide a text of 12 pixels is, in the widest of the usual typefaces: a name of the masks in it must not be cut.
+/// Estimates the width of a text of 12 pixels in the widest of the usual typefaces, so that long names of masks are not
+/// cut off.
 pub(super) fn text_width(text: &str) -> f64 {
     7.2 * text.chars().count() as f64
 }
 
-/// The widest of several texts.
+/// Returns the largest width of several texts.
 pub(super) fn widest<'a>(texts: impl IntoIterator<Item = &'a str>) -> f64 {
     texts.into_iter().map(text_width).fold(0.0, f64::max)
 }
@@ -106,14 +108,14 @@ impl Canvas {
         Self { width: width.ceil(), height: height.ceil(), body: String::new() }
     }
 
-    /// What `draw` draws is likely to be the same in other figures.
+    /// Marks what `draw` draws as likely to be identical in other figures.
     pub(super) fn shared(&mut self, draw: impl FnOnce(&mut Self)) {
         self.body.push(SHARED);
         draw(self);
         self.body.push(SHARED_END);
     }
 
-    /// What follows until [`Canvas::end_group`] is shown with `title` where a pointer rests.
+    /// Gives everything up to [`Canvas::end_group`] the tooltip `title`.
     pub(super) fn begin_group(&mut self, title: &str) {
         self.push(format_args!("<g><title>{}</title>", escape(title)));
     }
@@ -134,7 +136,7 @@ impl Canvas {
         ));
     }
 
-    /// Many lines of one look.
+    /// Draws several lines of the same style.
     pub(super) fn lines(&mut self, lines: &[[f64; 4]], colour: &str, width: f64) {
         let paths: String = lines.iter().map(|[x1, y1, x2, y2]| path(&[(*x1, *y1), (*x2, *y2)])).collect();
         self.push(format_args!(
@@ -149,7 +151,7 @@ impl Canvas {
         ));
     }
 
-    /// A rectangle `[x, y, width, height]`; `title` is shown where a pointer rests.
+    /// Draws a rectangle `[x, y, width, height]` with the tooltip `title`.
     pub(super) fn rectangle(&mut self, [x, y, width, height]: [f64; 4], colour: &str, opacity: f64, title: &str) {
         let [x, y, width, height] = [x, y, width, height].map(number);
         let opacity = (opacity * 1000.0).round() / 1000.0;
@@ -163,7 +165,7 @@ impl Canvas {
         ));
     }
 
-    /// A line through points.
+    /// Draws a line through points.
     pub(super) fn polyline(&mut self, points: &[(f64, f64)], colour: &str, width: f64, opacity: f64) {
         let path = path(points);
         self.push(format_args!(
@@ -172,7 +174,7 @@ impl Canvas {
         ));
     }
 
-    /// A filled shape through points.
+    /// Draws a filled shape through points.
     pub(super) fn area(&mut self, points: &[(f64, f64)], colour: &str, opacity: f64) {
         let path = path(points);
         self.push(format_args!("<path d=\"{path}Z\"{LOOK} fill=\"{colour}\" fill-opacity=\"{opacity}\"{LOOK_END}/>"));
@@ -192,7 +194,7 @@ impl Canvas {
         ));
     }
 
-    /// Text that reads upwards, centred on its point.
+    /// Draws text that reads upwards, centred on its point.
     pub(super) fn upright(&mut self, (x, y): (f64, f64), colour: &str, text: &str) {
         self.push(format_args!(
             "<text transform=\"translate({x:.1} {y:.1}) rotate(-90)\"{LOOK} text-anchor=\"middle\" fill=\"{colour}\"{LOOK_END}>{}</text>",
@@ -200,7 +202,7 @@ impl Canvas {
         ));
     }
 
-    /// Text that rises to the right and ends at its point.
+    /// Draws text that rises to the right and ends at its point.
     pub(super) fn falling(&mut self, (x, y): (f64, f64), colour: &str, text: &str) {
         self.push(format_args!(
             "<text transform=\"translate({x:.1} {y:.1}) rotate(-40)\"{LOOK} text-anchor=\"end\" fill=\"{colour}\" \
@@ -209,7 +211,8 @@ impl Canvas {
         ));
     }
 
-    /// The mark of a series: its colour and its shape, so that neither has to be recognised alone.
+    /// Draws the mark of a series, which has both its own colour and its own shape so that neither has to be recognised
+    /// alone.
     pub(super) fn mark(&mut self, (x, y): (f64, f64), index: usize, title: &str) {
         const R: f64 = 4.5;
         let polygon = |points: &[(f64, f64)]| {
@@ -237,7 +240,7 @@ impl Canvas {
         ));
     }
 
-    /// A ring, for values that were not measured here.
+    /// Draws a ring, for values that were not measured here.
     pub(super) fn ring(&mut self, (x, y): (f64, f64), title: &str) {
         self.push(format_args!(
             "<circle cx=\"{}\" cy=\"{}\" r=\"4\"{LOOK} fill=\"none\" stroke=\"var(--muted)\" stroke-width=\"1.5\"{LOOK_END}>\
@@ -248,7 +251,8 @@ impl Canvas {
         ));
     }
 
-    /// Names of series with their marks, from `start` on, wrapped at the right edge; gives the height it took.
+    /// Draws the names of series with their marks from `(left, top)`, wrapped at the right edge, and returns its
+    /// height.
     pub(super) fn legend(&mut self, names: &[String], (left, top): (f64, f64), lines_only: bool) -> f64 {
         let (mut x, mut y) = (left, top + 8.0);
         for (index, name) in names.iter().enumerate() {
@@ -268,7 +272,7 @@ impl Canvas {
     }
 }
 
-/// The height that [`Canvas::legend`] will take.
+/// Returns the height of [`Canvas::legend`].
 pub(super) fn legend_height(names: &[String], width: f64, left: f64) -> f64 {
     let (mut x, mut height) = (left, 18.0);
     for name in names {

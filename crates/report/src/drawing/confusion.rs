@@ -5,13 +5,13 @@ use super::{Figure, WIDTH};
 use etcbench_evaluate::ConfusionMatrix;
 use etcbench_storage::counted;
 
-/// Above so many classes a cell has no room for its number.
+/// With more classes than this, a cell is too small for its number.
 const MOST_NUMBERED: usize = 24;
 
 /// Draws a confusion matrix.
 pub(crate) fn confusion(title: String, matrix: &ConfusionMatrix, classes: &[String]) -> Figure {
     let count = classes.len();
-    // Columns have the numbers of the rows, since names would take more room than the matrix.
+    // Columns have the numbers of the rows, since names would take more space than the matrix.
     let rows: Vec<String> = classes.iter().enumerate().map(|(index, name)| format!("{name} {}", index + 1)).collect();
     let left = widest(rows.iter().map(String::as_str)) + 26.0;
     let smallest = if count > MOST_NUMBERED { 10.0 } else { 16.0 };
@@ -43,7 +43,7 @@ pub(crate) fn confusion(title: String, matrix: &ConfusionMatrix, classes: &[Stri
             if count <= MOST_NUMBERED {
                 let colour = if share > 0.5 { "var(--paper)" } else { "var(--ink)" };
                 let told = flows.to_string();
-                // A digit is about 0.6 of its size wide.
+                // A digit is about 0.6 times its font size wide.
                 let size = ((cell - 2.0) / (0.6 * told.len() as f64)).clamp(6.0, 12.0).floor();
                 canvas.text((x + cell / 2.0, y + cell / 2.0 + size / 3.0), Anchor::Middle, colour, size, &told);
             }

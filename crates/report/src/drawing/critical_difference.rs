@@ -1,11 +1,11 @@
-//! The critical-difference diagram (Demšar, 2006): models on a line of mean ranks, those that cannot be told apart
-//! joined by a bar.
+//! The critical-difference diagram (Demšar, 2006): models on a line of mean ranks; a bar joins those that do not differ
+//! significantly.
 
 use super::canvas::{Anchor, Canvas, text_width, widest};
 use super::{Figure, WIDTH};
 use etcbench_evaluate::Friedman;
 
-/// Draws the diagram: `models` in the order of the test's mean ranks, the best rank 1.
+/// Draws the diagram. `models` are in the same order as the test's `mean_ranks`; rank 1 is the best.
 pub(crate) fn critical_difference(title: String, models: &[String], test: &Friedman) -> Figure {
     let difference = test.critical_difference;
     let order: Vec<(&str, f64)> =
@@ -35,8 +35,8 @@ pub(crate) fn critical_difference(title: String, models: &[String], test: &Fried
         canvas.line([x, axis - 6.0, x, axis], "var(--ink)", 1.2);
         canvas.text((x, axis - 10.0), Anchor::Middle, "var(--muted)", 11.0, &rank.to_string());
     }
-    // A line leads from each rank down to the model's name: from the middle outwards, the better half first, so that no line
-    // of a half crosses a name of it; a name stands on the page's colour where a line of the other half passes below it.
+    // A line leads from each rank down to the model's name, from the middle outwards in either half, so that no line
+    // crosses a name of its own half. A name has an opaque background to cover lines of the other half.
     let level = |index: usize| if index < half { half - 1 - index } else { index };
     let row = |index: usize| axis + bars_height + 20.0 * level(index) as f64 + 8.0;
     for (index, (_, rank)) in order.iter().enumerate() {
@@ -48,7 +48,7 @@ pub(crate) fn critical_difference(title: String, models: &[String], test: &Fried
         let (x, y) = (place(*rank), row(index));
         let told = format!("{name} {rank:.2}");
         let width = 0.9 * text_width(&told);
-        // A name that would reach beyond an edge ends there.
+        // A name that would extend beyond an edge is aligned to it.
         let (anchor, end, start) = match index < half {
             true if x + 12.0 + width > right + 12.0 => (Anchor::End, right + 12.0, right + 12.0 - width),
             true => (Anchor::Start, x + 12.0, x + 12.0),

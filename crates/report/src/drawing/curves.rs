@@ -1,4 +1,4 @@
-//! Curves: a value over epochs, or over the points of an ablation with the confidence band of every mean.
+//! Curves: a value over epochs, or over the points of an ablation with a confidence band of the means.
 
 use super::canvas::{Anchor, Canvas, legend_height, series};
 use super::scale::Scale;
@@ -7,7 +7,7 @@ use super::{Figure, WIDTH, three};
 /// A point of a curve.
 #[derive(Clone, Copy)]
 pub(crate) struct CurvePoint {
-    /// Where it stands.
+    /// Its position on the horizontal axis.
     pub x: f64,
     /// The value, a mean.
     pub y: f64,
@@ -23,21 +23,21 @@ pub(crate) struct Curve {
     pub points: Vec<CurvePoint>,
 }
 
-/// What is drawn.
+/// The data of the figure.
 pub(crate) struct Curves {
     /// The caption.
     pub title: String,
-    /// What the horizontal axis measures.
+    /// Label of the horizontal axis.
     pub x_axis: String,
-    /// What the vertical axis measures.
+    /// Label of the vertical axis.
     pub y_axis: String,
     /// Names of the series.
     pub series: Vec<String>,
-    /// The curves; several may be of one series.
+    /// The curves; several may belong to one series.
     pub curves: Vec<Curve>,
-    /// Whether the horizontal axis has its ticks at the points, with a mark on each; else it counts, in whole numbers.
+    /// Whether the horizontal axis has a tick at each point and the curve a mark; otherwise the axis has integer ticks.
     pub at_points: bool,
-    /// Whether values are shares, whose axis ends at 1.
+    /// Whether values are shares, so that their axis ends at 1.
     pub shares: bool,
 }
 
@@ -65,7 +65,7 @@ pub(crate) fn curves(plot: &Curves) -> Figure {
     let mut told = f64::NEG_INFINITY;
     for (place, text) in x_scale.ticks() {
         canvas.line([place, bottom, place, bottom + 4.0], "var(--muted)", 1.0);
-        // Names of neighbouring points must not run into one another.
+        // Labels of neighbouring ticks must not overlap.
         if place - told >= 7.0 * text.len() as f64 + 6.0 {
             canvas.text((place, bottom + 18.0), Anchor::Middle, "var(--muted)", 11.0, &text);
             told = place;
@@ -89,7 +89,7 @@ pub(crate) fn curves(plot: &Curves) -> Figure {
             curve.points.iter().map(|point| (x_scale.place(point.x), y_scale.place(point.y))).collect();
         let (width, opacity) = if plot.at_points { (2.0, 1.0) } else { (1.5, 0.8) };
         canvas.polyline(&line, &series(curve.series), width, opacity);
-        // A line of one point is none: it gets a mark.
+        // A curve with a single point has no visible line, so it gets a mark.
         if plot.at_points || line.len() == 1 {
             for (point, &place) in curve.points.iter().zip(&line) {
                 let interval = point.interval.map_or(String::new(), |half| format!(" ± {}", three(half)));

@@ -1,5 +1,5 @@
-//! Dots in rows: one row per model, one mark per variant, with the 95 % confidence interval of the mean where there
-//! are several fits.
+//! Dots in rows: one row per model, one mark per variant, with the 95 % confidence interval of the mean if there are
+//! several fits.
 
 use super::canvas::{Anchor, Canvas, legend_height, series, widest};
 use super::scale::{Scale, short};
@@ -9,7 +9,7 @@ use super::{Figure, WIDTH, three};
 pub(crate) struct Dot {
     /// Its row.
     pub row: usize,
-    /// Its series; none for a published number.
+    /// Its series; `None` for a published number.
     pub series: Option<usize>,
     /// The value, a mean.
     pub value: f64,
@@ -17,11 +17,11 @@ pub(crate) struct Dot {
     pub interval: Option<f64>,
 }
 
-/// What is drawn.
+/// The data of the figure.
 pub(crate) struct Dots {
     /// The caption.
     pub title: String,
-    /// What the axis measures, with its unit.
+    /// Label of the axis, with its unit.
     pub axis: String,
     /// Names of the rows, from the top.
     pub rows: Vec<String>,
@@ -29,7 +29,7 @@ pub(crate) struct Dots {
     pub series: Vec<String>,
     /// The marks.
     pub dots: Vec<Dot>,
-    /// Whether values span orders of magnitude; else they are shares, from 0 to 1.
+    /// Whether the axis is logarithmic; otherwise the values are shares from 0 to 1.
     pub logarithmic: bool,
 }
 
@@ -39,7 +39,7 @@ pub(crate) fn dots(plot: &Dots) -> Figure {
     let width = WIDTH.max(widest(plot.rows.iter().map(String::as_str)) + 2.0 * left);
     let published = plot.dots.iter().any(|dot| dot.series.is_none());
     let named = plot.series.len() > 1 || published;
-    // A row's name stands above its marks, and these above one another, so that no mark hides another.
+    // The name of a row is above its marks, which are stacked so that none hides another.
     let (spread, name_height) = (11.0, 17.0);
     let row_height = name_height + plot.series.len() as f64 * spread + 6.0;
     let legend =

@@ -1,21 +1,21 @@
-//! Heat maps: what each cell of a grid takes of a score. Cells that take nothing, or give, are empty.
+//! Heat maps: how much each cell of a grid lowers a score. Cells that do not lower it have no colour.
 
 use super::canvas::{Anchor, Canvas};
 use super::{Figure, WIDTH, three};
 
-/// What is drawn.
+/// The data of the figure.
 pub(crate) struct HeatMap {
     /// The caption.
     pub title: String,
-    /// What rows are.
+    /// Label of the rows.
     pub y_axis: String,
-    /// What columns are.
+    /// Label of the columns.
     pub x_axis: String,
-    /// Row, column and value; rows and columns are numbers, not places.
+    /// Row, column and value; rows and columns are the numbers shown on the axes, not indices.
     pub cells: Vec<(usize, usize, f64)>,
 }
 
-/// Draws a heat map; a cell's ink is its value over the largest.
+/// Draws a heat map; the opacity of a cell is its value divided by the largest.
 pub(crate) fn heat_map(map: &HeatMap) -> Figure {
     let sorted = |of: fn(&(usize, usize, f64)) -> usize| {
         let mut values: Vec<usize> = map.cells.iter().map(of).collect();

@@ -1,4 +1,4 @@
-//! The ladder: a line per model, a step per rung, one panel beside another.
+//! The ladder: a line per model, a step per rung, in panels side by side.
 
 use super::canvas::{Anchor, Canvas, legend_height, series, widest};
 use super::scale::Scale;
@@ -6,11 +6,11 @@ use super::{Figure, three};
 
 /// A model on a rung.
 pub(crate) struct LadderPoint {
-    /// Which step, from 0.
+    /// The number of the step, from 0.
     pub step: usize,
     /// Its score.
     pub value: f64,
-    /// Its interval, where there is one.
+    /// Its interval, if there is one.
     pub interval: Option<(f64, f64)>,
 }
 
@@ -22,7 +22,7 @@ pub(crate) struct LadderLine {
     pub points: Vec<LadderPoint>,
 }
 
-/// What is drawn.
+/// The data of the figure.
 pub(crate) struct LadderPlot {
     /// The caption.
     pub title: String,
@@ -40,7 +40,7 @@ pub(crate) fn ladder_figure(plot: &LadderPlot) -> Figure {
     let (left, gap, plot_height) = (64.0, 28.0, 260.0);
     let panel_width = STEP * plot.steps.len() as f64 + 8.0;
     let panels = plot.panels.len() as f64;
-    // The names of steps fall to the left from their places.
+    // The names of steps slope down to the left of their ticks.
     let names = widest(plot.steps.iter().map(String::as_str));
     let width = left + panels * panel_width + (panels - 1.0) * gap + 14.0;
     let top = legend_height(&plot.series, width, left) + 26.0;
@@ -70,7 +70,7 @@ pub(crate) fn ladder_figure(plot: &LadderPlot) -> Figure {
             canvas.line([place(step), bottom, place(step), bottom + 4.0], "var(--muted)", 1.0);
             canvas.falling((place(step) + 4.0, bottom + 14.0), "var(--ink)", name);
         }
-        // Models stand a little beside one another, so that intervals can be told apart.
+        // Models are slightly offset horizontally so that their intervals do not overlap.
         let spread = |series: usize| {
             let count = plot.series.len().max(1) as f64;
             (series as f64 - (count - 1.0) / 2.0) * (24.0 / count)

@@ -1,6 +1,6 @@
-//! Figures, drawn as SVG from what was measured: dots for models, bars for classes, confusion matrices, curves, heat maps, ladders,
-//! reliability and critical-difference diagrams. A figure knows two inks: on a page its colours are those of the
-//! page's theme, in a file for a paper they are fixed and dark on nothing.
+//! Figures, drawn as SVG from measured values: dots for models, bars for classes, confusion matrices, curves, heat
+//! maps, ladders, scatter plots, reliability and critical-difference diagrams. On a page, a figure uses the colours of
+//! the page's theme; in a file for a paper, the colours are fixed and the background is transparent.
 
 mod bars;
 mod canvas;
@@ -28,7 +28,7 @@ use std::collections::BTreeMap;
 
 use canvas::{Canvas, LOOK, LOOK_END, SHARED, SHARED_END};
 
-/// The names of colours on a page, and what they are in a file.
+/// The names of colours on a page, and their values in a file.
 const PAPER_COLOURS: [(&str, &str); 13] = [
     ("ink", "#1c2024"),
     ("muted", "#5b646d"),
@@ -45,17 +45,16 @@ const PAPER_COLOURS: [(&str, &str); 13] = [
     ("series-7", "#b03548"),
 ];
 
-/// The width of a figure, as far as what it shows allows: a telephone shows it without scrolling, several stand side by side
-/// elsewhere.
+/// The usual width of a figure: a phone shows it without scrolling, and wider screens show several side by side.
 const WIDTH: f64 = 380.0;
 
-/// How many series have a colour and a shape of their own.
+/// The number of series with a distinct colour and shape.
 pub(super) const MOST_SERIES: usize = 8;
 
 /// A drawn figure.
 #[derive(Debug, Clone)]
 pub struct Figure {
-    /// What it shows, for a caption.
+    /// The caption.
     pub title: String,
     /// Width in CSS pixels.
     width: f64,
@@ -69,10 +68,10 @@ impl Figure {
         Self { title, width: canvas.width, height: canvas.height, body: canvas.body }
     }
 
-    /// The figure as part of a page that defines the colours and has the style sheet of `looks`.
+    /// Renders the figure for a page that defines the colours and includes the style sheet of `looks`.
     pub(super) fn to_html(&self, looks: &Looks) -> String {
         let (width, height) = (self.width, self.height);
-        // One that is much wider than others is scrolled, since it could not be read at their width.
+        // A figure much wider than the others is scrolled, since it would be unreadable at their width.
         let wide = if width > 1.3 * WIDTH { " class=\"wide\"" } else { "" };
         let title = canvas::escape(&self.title);
         let mut body = String::new();
@@ -88,7 +87,7 @@ impl Figure {
         )
     }
 
-    /// The figure as a file of its own.
+    /// Renders the figure as a standalone file.
     pub fn to_svg_file(&self) -> String {
         let mut svg = self.svg(" xmlns=\"http://www.w3.org/2000/svg\"");
         for (name, colour) in PAPER_COLOURS {
@@ -97,7 +96,7 @@ impl Figure {
         format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n{svg}\n")
     }
 
-    /// The drawing with all attributes.
+    /// Renders the drawing with all attributes.
     fn svg(&self, attributes: &str) -> String {
         let (width, height) = (self.width, self.height);
         format!(
@@ -110,7 +109,7 @@ impl Figure {
     }
 }
 
-/// A drawing in parts, each with whether other figures may have it too.
+/// Splits a drawing into parts, each with whether other figures may share it.
 fn parts(body: &str) -> impl Iterator<Item = (&str, bool)> {
     body.split(SHARED).enumerate().flat_map(|(number, part)| match part.split_once(SHARED_END) {
         Some((shared, rest)) => [(shared, true), (rest, false)],
@@ -118,16 +117,16 @@ fn parts(body: &str) -> impl Iterator<Item = (&str, bool)> {
     })
 }
 
-/// What a page says once for all of its figures: how elements look, as a class of a style sheet for each set of attributes, and the
-/// parts that several figures have.
+/// What a page defines once for all of its figures: a CSS class for each set of presentation attributes, and the parts
+/// that several figures share.
 pub(super) struct Looks {
     classes: BTreeMap<String, String>,
-    /// The parts, by what is drawn, each with its name.
+    /// The shared parts: drawing to name.
     shared: BTreeMap<String, String>,
 }
 
 impl Looks {
-    /// The looks of all elements of these figures.
+    /// Collects the presentation attributes and shared parts of these figures.
     pub(super) fn of<'a>(figures: impl IntoIterator<Item = &'a Figure>) -> Self {
         let mut looks = BTreeMap::new();
         let mut shared: BTreeMap<&str, (usize, ())> = BTreeMap::new();
@@ -148,7 +147,7 @@ impl Looks {
         Self { classes: looks, shared: named.collect() }
     }
 
-    /// A part of a drawing with classes in the place of the attributes that say how elements look.
+    /// Renders a part of a drawing with CSS classes in place of presentation attributes.
     fn drawn(&self, part: &str) -> String {
         let mut pieces = part.split(LOOK);
         let mut drawn = pieces.next().unwrap_or_default().to_owned();
@@ -160,17 +159,17 @@ impl Looks {
         drawn
     }
 
-    /// The parts that several figures have, as a drawing that shows nothing by itself.
+    /// Renders the shared parts as a hidden drawing.
     pub(super) fn to_definitions(&self) -> String {
         let parts = self.shared.iter().map(|(part, name)| format!("<g id=\"{name}\">{}</g>", self.drawn(part)));
         let parts: String = parts.collect();
         format!("<svg class=\"hidden\" width=\"0\" height=\"0\" aria-hidden=\"true\"><defs>{parts}</defs></svg>")
     }
 
-    /// The style sheet.
+    /// Renders the style sheet.
     pub(super) fn to_css(&self) -> String {
         let rule = |(look, class): (&String, &String)| {
-            // An attribute is a property of the same name, but for the unit of a length.
+            // An attribute becomes a property of the same name; a length needs a unit.
             let properties = look.split("\" ").map(|attribute| {
                 let (name, value) = attribute.trim().trim_end_matches('"').split_once("=\"").unwrap_or_default();
                 let unit = if name == "font-size" { "px" } else { "" };
@@ -182,7 +181,7 @@ impl Looks {
     }
 }
 
-/// Three decimals for what is shown beside marks.
+/// Formats a value with three decimals, for tooltips and labels.
 fn three(value: f64) -> String {
     format!("{value:.3}")
 }
@@ -218,7 +217,7 @@ mod tests {
         let html = figure.to_html(&looks);
         assert!(html.contains("<path d=\"M0 0h5\" class=\"f0\"/><path d=\"M0 9h5\" class=\"f0\"/>"), "{html}");
         assert!(html.contains("<text x=\"1\" y=\"2\" class=\"f1\">a\u{fffd}b</text>"), "{html}");
-        // What two figures have alike is there once.
+        // A part that two figures share is emitted once.
         let alike = |own: f64| {
             let mut canvas = Canvas::new(10.0, 10.0);
             canvas.line([0.0, 0.0, own, 0.0], "var(--grid)", 1.0);

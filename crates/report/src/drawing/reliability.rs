@@ -1,4 +1,4 @@
-//! A reliability diagram: of the flows that a model is so sure of, how many it has right; and how many flows those are.
+//! A reliability diagram: the accuracy of the flows in each range of confidence, and the number of those flows.
 
 use super::canvas::{Anchor, Canvas};
 use super::scale::Scale;
@@ -6,7 +6,7 @@ use super::{Figure, three};
 use etcbench_evaluate::ReliabilityBin;
 use etcbench_storage::counted;
 
-/// Draws a reliability diagram; `note` stands above it, where no bar can be.
+/// Draws a reliability diagram; `note` is shown above it, where no bar can cover it.
 pub(crate) fn reliability_diagram(title: String, bins: &[ReliabilityBin], note: &str) -> Figure {
     let (left, side, below) = (60.0, 260.0, 56.0);
     let (top, right) = (if note.is_empty() { 12.0 } else { 28.0 }, left + side);
@@ -20,7 +20,7 @@ pub(crate) fn reliability_diagram(title: String, bins: &[ReliabilityBin], note: 
             canvas.line([left, place, right, place], "var(--grid)", 1.0);
             canvas.text((left - 8.0, place + 4.0), Anchor::End, "var(--muted)", 11.0, &text);
         }
-        canvas.upright((16.0, (top + bottom) / 2.0), "var(--ink)", "share predicted right");
+        canvas.upright((16.0, (top + bottom) / 2.0), "var(--ink)", "accuracy");
         canvas.dashed([left, bottom, right, top], "var(--muted)");
         canvas.line([left, bottom, right, bottom], "var(--muted)", 1.0);
         canvas.line([left, floor, right, floor], "var(--muted)", 1.0);
@@ -36,7 +36,7 @@ pub(crate) fn reliability_diagram(title: String, bins: &[ReliabilityBin], note: 
         let (start, end) = (x_scale.place(bin.low), x_scale.place(bin.high));
         let (Some(confidence), Some(accuracy)) = (bin.mean_confidence, bin.accuracy) else { continue };
         let title = format!(
-            "{:.2} to {:.2}: {}, mean {}, right {}",
+            "{:.2} to {:.2}: {}, mean confidence {}, accuracy {}",
             bin.low,
             bin.high,
             counted(bin.flows, "flow"),

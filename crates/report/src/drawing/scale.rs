@@ -1,28 +1,28 @@
-//! From values to places: linear and logarithmic axes with round ticks.
+//! Mapping from values to positions: linear and logarithmic axes with round ticks.
 
 /// An axis.
 #[derive(Debug, Clone)]
 pub(super) struct Scale {
     /// The values at its ends.
     pub domain: (f64, f64),
-    /// The places of its ends.
+    /// The positions of its ends.
     pub range: (f64, f64),
     logarithmic: bool,
     ticks: Vec<f64>,
 }
 
 impl Scale {
-    /// A linear axis over the values, its ends rounded outwards to ticks.
+    /// Returns a linear axis over the values, with its ends rounded outwards to ticks.
     pub(super) fn linear(values: impl IntoIterator<Item = f64>, range: (f64, f64), most_ticks: usize) -> Self {
         Self::with_steps(values, range, most_ticks, 0.0)
     }
 
-    /// A linear axis over counts: its ticks are whole numbers.
+    /// Returns a linear axis over counts, with integer ticks.
     pub(super) fn whole(values: impl IntoIterator<Item = f64>, range: (f64, f64), most_ticks: usize) -> Self {
         Self::with_steps(values, range, most_ticks, 1.0)
     }
 
-    /// A linear axis; where `whole` is above 0, its steps are multiples of it.
+    /// Returns a linear axis; if `whole` is above 0, its steps are multiples of `whole`.
     fn with_steps(values: impl IntoIterator<Item = f64>, range: (f64, f64), most_ticks: usize, whole: f64) -> Self {
         let (mut low, mut high) = extent(values).unwrap_or((0.0, 1.0));
         if high - low < 1e-9 {
@@ -37,13 +37,13 @@ impl Scale {
         Self { domain: (first * step, last * step), range, logarithmic: false, ticks }
     }
 
-    /// From 0 to 1, or from the largest tick below the values where they are all near 1.
+    /// Returns an axis up to 1 that starts at the largest tick below the values.
     pub(super) fn shares(values: impl IntoIterator<Item = f64>, range: (f64, f64), most_ticks: usize) -> Self {
         let low = extent(values).map_or(0.0, |(low, _)| low);
         Self::linear([low.clamp(0.0, 0.98), 1.0], range, most_ticks)
     }
 
-    /// A logarithmic axis over the positive values, its ends powers of ten.
+    /// Returns a logarithmic axis over the positive values, with powers of ten as ends.
     pub(super) fn logarithmic(values: impl IntoIterator<Item = f64>, range: (f64, f64)) -> Self {
         let (low, high) = extent(values.into_iter().filter(|value| *value > 0.0)).unwrap_or((1.0, 10.0));
         let (first, mut last) = ((low.log10() + 1e-9).floor() as i32, (high.log10() - 1e-9).ceil() as i32);
@@ -55,7 +55,7 @@ impl Scale {
         Self { domain: (10f64.powi(first), 10f64.powi(last)), range, logarithmic: true, ticks }
     }
 
-    /// An axis whose ticks are the values themselves; logarithmic where they span a factor of 8 or more.
+    /// Returns an axis whose ticks are the values themselves; logarithmic if they span a factor of 8 or more.
     pub(super) fn of_points(values: &[f64], range: (f64, f64)) -> Self {
         let (low, high) = extent(values.iter().copied()).unwrap_or((0.0, 1.0));
         let mut ticks = values.to_vec();
@@ -66,7 +66,7 @@ impl Scale {
         Self { domain, range, logarithmic, ticks }
     }
 
-    /// The place of a value; values beyond an end are put there.
+    /// Returns the position of a value, clamped to the ends.
     pub(super) fn place(&self, value: f64) -> f64 {
         let to = |value: f64| if self.logarithmic { value.max(f64::MIN_POSITIVE).log10() } else { value };
         let (low, high) = (to(self.domain.0), to(self.domain.1));
@@ -74,14 +74,15 @@ impl Scale {
         self.range.0 + share * (self.range.1 - self.range.0)
     }
 
-    /// Ticks: place and text.
+    /// Returns the ticks: position and text.
     pub(super) fn ticks(&self) -> Vec<(f64, String)> {
         let decimals = if self.logarithmic || self.ticks.len() < 2 {
             None
         } else {
             let closest = self.ticks.windows(2).map(|pair| pair[1] - pair[0]).fold(f64::INFINITY, f64::min);
             let apart = (-closest.log10() - 1e-9).ceil().clamp(0.0, 6.0) as usize;
-            // As many as tell the ticks apart, and then as many as tell them exactly, so that 0.25 is not said to be 0.2.
+            // Enough decimals to distinguish the ticks, and then up to two more to show them exactly, so that 0.25 is
+            // not shown as 0.2.
             let exact = |decimals: &usize| {
                 self.ticks
                     .iter()
@@ -98,7 +99,7 @@ impl Scale {
     }
 }
 
-/// A number in as few characters as tell it.
+/// Formats a number compactly.
 pub(super) fn short(value: f64) -> String {
     match value.abs() {
         size if size >= 1e6 => format!("{}M", value / 1e6),
@@ -116,7 +117,7 @@ fn extent(values: impl IntoIterator<Item = f64>) -> Option<(f64, f64)> {
     })
 }
 
-/// The smallest of 1, 2, 2.5 and 5 times a power of ten that is at least `step`.
+/// Returns the smallest of 1, 2, 2.5 and 5 times a power of ten that is at least `step`.
 fn round_step(step: f64) -> f64 {
     let power = 10f64.powf(step.log10().floor());
     let factor = [1.0, 2.0, 2.5, 5.0].into_iter().find(|factor| factor * power >= step * (1.0 - 1e-9));

@@ -1,6 +1,6 @@
-//! What scores cost: a mark per row, its cost along a logarithmic axis and its score upwards, and the line through those that no
-//! other is both cheaper and better than (the Pareto front). Marks have the numbers of their rows, since names would cover one
-//! another.
+//! Scores over costs: a mark per row, with its cost on a logarithmic horizontal axis and its score on the vertical
+//! axis, and a line through the Pareto front. Marks are labelled with the numbers of their rows, since names would
+//! overlap.
 
 use super::canvas::{Anchor, Canvas};
 use super::scale::{Scale, short};
@@ -8,17 +8,17 @@ use super::{Figure, MOST_SERIES, three};
 
 /// One row.
 pub(crate) struct ScatterPoint {
-    /// What stands at the mark.
+    /// The label of the mark.
     pub number: usize,
     /// The row's name.
     pub name: String,
-    /// What it costs, above 0.
+    /// Its cost, above 0.
     pub cost: f64,
     /// Its score, a share.
     pub score: f64,
 }
 
-/// Places of the points that no other costs at most as much as and scores at least as well, by rising cost.
+/// Returns the indices of the points on the Pareto front, by rising cost.
 fn front(points: &[ScatterPoint]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..points.len()).collect();
     let cheaper = |a: &ScatterPoint, b: &ScatterPoint| a.cost.total_cmp(&b.cost).then(b.score.total_cmp(&a.score));

@@ -13,18 +13,18 @@ use crate::leaderboard::{BoardCard, Leaderboard, RefusedEntry};
 #[template(path = "leaderboard.html", whitespace = "minimize")]
 struct LeaderboardPage<'a> {
     style: &'static str,
-    /// How the elements of figures look.
+    /// Style sheet of the figures.
     looks: String,
-    /// The parts of figures that several have.
+    /// Parts that several figures share.
     definitions: String,
     script: &'static str,
     version: &'static str,
     about: String,
-    /// Where links lead, and what they say.
+    /// Links to sections: anchor and text.
     contents: Vec<(String, &'a str)>,
     tables: Vec<Section<'a>>,
     critical_differences: Figures,
-    /// The same as tables, each with its title.
+    /// The same rankings as tables, each with its title.
     rankings: Vec<(&'a str, TableView)>,
     cards: &'a [(String, Vec<BoardCard>)],
     history: TableView,
@@ -42,7 +42,7 @@ struct Section<'a> {
 /// The whole page.
 ///
 /// # Errors
-/// A template that cannot be filled, which the compiler rules out but for a failure to write.
+/// Rendering fails; the compiler checks templates, so only writing can fail.
 pub(crate) fn leaderboard_page(board: &Leaderboard) -> Result<String, ReportError> {
     let drawn = board.tables.iter().flat_map(|table| &table.figure);
     let looks = Looks::of(drawn.chain(board.rankings.iter().map(|(figure, _)| figure)));

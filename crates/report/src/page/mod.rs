@@ -1,9 +1,9 @@
-//! The report as one HTML page: everything is in it, nothing is loaded. Without scripts all of it can be read; the
-//! script adds sorting, filtering and choosing.
+//! The report as one self-contained HTML page that loads nothing. It is readable without scripts; the script adds
+//! sorting, filtering and selection.
 //!
-//! What the page looks like is in `templates/`: `base.html` with `page.html` in it, or `leaderboard.html`; a `run.html`
-//! per run, `table.html`, `figures.html`, `leaks.html` and `provenance.html`. The structures here hold what fills them,
-//! one per template. Templates escape all text; what a template says is `safe` is another template, a drawing, or the
+//! The markup is in `templates/`: `base.html`, extended by `page.html` or `leaderboard.html`; a `run.html` per run,
+//! `table.html`, `figures.html`, `leaks.html` and `provenance.html`. The structs here contain the data of the
+//! templates, one per template. Templates escape all text; what is marked `safe` is another template, a drawing, or the
 //! page's own style and script.
 
 mod leaderboard;
@@ -27,30 +27,30 @@ use table::{Look, TableView};
 #[template(path = "page.html", whitespace = "minimize")]
 struct Page<'a> {
     style: &'static str,
-    /// How the elements of figures look.
+    /// Style sheet of the figures.
     looks: String,
-    /// The parts of figures that several have.
+    /// Parts that several figures share.
     definitions: String,
     script: &'static str,
     version: &'a str,
-    /// Where links lead, and what they say.
+    /// Links to sections: anchor and text.
     contents: Vec<(String, &'a str)>,
-    /// How many fits of how many runs on what.
+    /// The number of fits and runs, and the datasets.
     about: String,
-    /// Whether a run is on generated captures.
+    /// Whether any run is on generated captures.
     generated: bool,
-    /// None where there is no run.
+    /// `None` if there is no run.
     overview: Option<Overview<'a>>,
     runs: Vec<RunSection<'a>>,
     audit: Vec<TableView>,
 }
 
-/// The runs beside one another.
+/// The comparison of all runs.
 struct Overview<'a> {
     runs: TableView,
     results: TableView,
     critical_differences: Figures,
-    /// The same as tables, each with its title.
+    /// The same rankings as tables, each with its title.
     rankings: Vec<(&'a str, TableView)>,
 }
 
@@ -72,7 +72,7 @@ impl Figures {
 /// The whole page.
 ///
 /// # Errors
-/// A template that cannot be filled, which the compiler rules out but for a failure to write.
+/// Rendering fails; the compiler checks templates, so only writing can fail.
 pub(super) fn page(report: &Report) -> Result<String, ReportError> {
     let looks = Looks::of(report.figures().iter().map(|file| file.figure));
     let page = Page {
@@ -112,7 +112,7 @@ fn contents(report: &Report) -> Vec<(String, &str)> {
     entries
 }
 
-/// The names of the datasets, in their order.
+/// Returns the names of the datasets, sorted.
 fn datasets(report: &Report) -> Vec<&str> {
     let mut datasets: Vec<&str> =
         report.runs.iter().flat_map(|run| &run.stored.facts.datasets).map(String::as_str).collect();

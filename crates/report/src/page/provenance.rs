@@ -1,5 +1,5 @@
-//! Where a run came from: `run.json` as lists and tables. It is read without a fixed form, so that runs of other
-//! versions can still be shown; what is not known is shown as it is.
+//! The provenance of a run: `run.json` as lists and tables. It is read without a fixed schema so that runs of other
+//! versions can be shown; unknown keys are shown as they are.
 
 use askama::Template;
 use serde_json::Value;
@@ -7,23 +7,23 @@ use serde_json::Value;
 use super::table::{Look, TableView};
 use super::{Cell, Column, Table};
 
-/// `provenance.html`: everything that `run.json` says beside the records.
+/// `provenance.html`: the content of `run.json`.
 #[derive(Template)]
 #[template(path = "provenance.html", whitespace = "minimize")]
 pub(super) struct ProvenanceView {
-    /// Version, machine and the like, by name.
+    /// Version, machine and similar facts, by name.
     facts: Vec<(String, String)>,
-    /// What is folded under a title.
+    /// Folded sections, each with its title.
     parts: Vec<(String, Vec<TableView>)>,
-    /// The run above that has the same captures; theirs are not shown again.
+    /// The run above with the same captures, which are then not repeated.
     captures_of: Option<String>,
 }
 
 impl ProvenanceView {
-    /// What the page shows of a `run.json`, but for captures that it shows of another run.
+    /// Builds the view of a `run.json`, without captures if another run already shows the same.
     pub(super) fn new(information: &Value, captures_of: Option<&str>) -> Self {
         let part = |name: &str| information.get(name).and_then(Value::as_object).into_iter().flatten();
-        // How the run was asked for tells it apart from others; where it came from follows.
+        // The invocation distinguishes the run from others; the provenance follows.
         let facts = part("invocation").chain(part("provenance"));
         let parts = [
             ("variants", "Flows of every variant"),
@@ -38,7 +38,7 @@ impl ProvenanceView {
             let shown = |table| TableView::new(&table, &Look::default());
             let tables = match key {
                 "variants" => items.iter().map(flows).collect(),
-                // These are the same for all fits of a run.
+                // These keys are the same for all fits of a run.
                 "fits" => vec![shown(items_table(title, items, &["experiment", "dataset", "size"]))],
                 _ => vec![shown(items_table(title, items, &[]))],
             };
@@ -66,7 +66,7 @@ fn fact(key: &str, value: &Value) -> (String, String) {
     }
 }
 
-/// A variant: its flows of each class, and what was left out.
+/// Renders a variant: its flows per class, and what was left out.
 fn flows(variant: &Value) -> TableView {
     let mut counted = Table {
         title: variant.get("name").map_or(String::new(), plain),
@@ -87,9 +87,9 @@ fn flows(variant: &Value) -> TableView {
     TableView::new(&counted, &Look { titled: true, ..Look::default() })
 }
 
-/// A row per item and a column per key.
+/// Returns a table with a row per item and a column per key.
 fn items_table(title: &str, items: &[Value], left_out: &[&str]) -> Table {
-    // What is in an object of its own, such as the cost of a stage, gets columns of its own.
+    // The keys of a nested object, such as the cost of a stage, become separate columns.
     let mut flat: Vec<Vec<(String, &Value)>> = Vec::new();
     for item in items {
         let mut fields = Vec::new();
@@ -110,7 +110,7 @@ fn items_table(title: &str, items: &[Value], left_out: &[&str]) -> Table {
             keys.push(key);
         }
     }
-    // What is the same in many rows is said once.
+    // A value that is the same in all of many rows is stated once.
     let mut same = Vec::new();
     if flat.len() > FEW_ROWS {
         keys.retain(|key| {
@@ -139,18 +139,18 @@ fn items_table(title: &str, items: &[Value], left_out: &[&str]) -> Table {
         notes.push(format!("In every row: {}.", same.join("; ")));
     }
     if flat.iter().flatten().any(|(_, value)| value.as_str().is_some_and(|text| shortened(text).is_some())) {
-        notes.push(format!("Checksums and keys are cut to {SHOWN_DIGITS} digits; run.json has them whole."));
+        notes.push(format!("Checksums and keys are truncated to {SHOWN_DIGITS} digits; run.json has them in full."));
     }
     Table { title: title.to_owned(), columns, rows, notes, ..Table::default() }
 }
 
-/// Tables with no more rows have all of their columns.
+/// Tables with at most this many rows keep all of their columns.
 const FEW_ROWS: usize = 3;
 
-/// So many digits of a checksum tell it from others.
+/// Number of digits shown of a checksum, enough to distinguish it.
 const SHOWN_DIGITS: usize = 12;
 
-/// A checksum, a key of the cache or a commit, cut to what a reader compares; none for any other text.
+/// Truncates a checksum, cache key or commit for display; returns `None` for any other text.
 fn shortened(text: &str) -> Option<String> {
     let (digits, rest) =
         text.split_once('-').map_or((text, String::new()), |(digits, rest)| (digits, format!("-{rest}")));
@@ -170,7 +170,7 @@ fn cell(value: &Value) -> Cell {
     }
 }
 
-/// A value in words.
+/// Formats a value as text.
 fn plain(value: &Value) -> String {
     match value {
         Value::Null => "unknown".to_owned(),
@@ -207,8 +207,8 @@ mod tests {
             (0..5).map(|number| serde_json::json!({"capture": number, "sha256": hash, "skipped": 0})).collect();
         let shown = ProvenanceView::new(&serde_json::json!({"captures": captures}), None).to_string();
         let again = ProvenanceView::new(&serde_json::json!({"captures": captures}), Some("table1")).to_string();
-        assert!(!again.contains("sha256") && again.contains("The captures are those of table1"), "{again}");
-        for part in ["In every row: sha256 0123456789ab; skipped 0.", "cut to 12 digits"] {
+        assert!(!again.contains("sha256") && again.contains("The captures are the same as those of table1"), "{again}");
+        for part in ["In every row: sha256 0123456789ab; skipped 0.", "truncated to 12 digits"] {
             assert!(shown.contains(part) && !shown.contains(&hash), "{part} is not in {shown}");
         }
         assert!(!html.contains("notes</th>"), "a column without content: {html}");

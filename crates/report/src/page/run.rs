@@ -11,52 +11,53 @@ use crate::leaks::{LeakSection, leak_sections};
 use crate::run_tables::TableRole;
 use etcbench_evaluate::Metric;
 
-/// Beyond these each is folded of its own, and paper has none of them: a sweep's would take a page per point.
+/// With more sections than this, each is folded separately and none is printed on paper: those of a sweep would take a
+/// page per point.
 const FEW_LEAK_SECTIONS: usize = 3;
 
 /// `run.html`: the section of a run.
 #[derive(Template)]
 #[template(path = "run.html", whitespace = "minimize")]
 pub(super) struct RunSection<'a> {
-    /// The name that links lead to.
+    /// The anchor that links refer to.
     anchor: String,
     title: &'a str,
     /// Experiment, datasets, size and the like in one line.
     facts: String,
     name: &'a str,
-    /// What is not as the run wrote it.
+    /// What was changed since the run wrote it.
     changes: &'a [String],
-    /// Its tables: whether they are folded, under which title, and the table.
+    /// Its tables: whether the table is folded, its title, and the table.
     tables: Vec<(bool, &'a str, TableView)>,
     scores: Figures,
     costs: Figures,
     /// The rows of its main table, each with its figures.
     rows: Vec<(String, Figures)>,
     leaks: Vec<LeakView>,
-    /// What of the expectations is not met, where there are any: a title, and a table where that is something.
+    /// The expectations that are not met, if the run has expectations: a title, and a table if any is not met.
     tolerances: Option<(&'a str, Option<TableView>)>,
     experiment_file: &'a str,
     provenance: ProvenanceView,
 }
 
-/// `leaks.html`: what splits and features give away in one variant.
+/// `leaks.html`: the leaks of one variant.
 #[derive(Template)]
 #[template(path = "leaks.html", whitespace = "minimize")]
 struct LeakView {
     section: LeakSection,
-    /// None in reports of versions that gave no verdicts.
+    /// `None` for reports of versions without verdicts.
     verdicts: Option<TableView>,
     fields: TableView,
 }
 
-/// The name that links lead to.
+/// The anchor that links refer to.
 pub(super) fn anchor(run: &ReportedRun) -> String {
     let letters = run.stored.name.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' });
     format!("run-{}", letters.collect::<String>())
 }
 
 impl<'a> RunSection<'a> {
-    /// What the page shows of a run; what it has in common with one of those `before` it is shown there.
+    /// Builds the section of a run; captures that it shares with one of the runs `before` it are only shown there.
     pub(super) fn new(run: &'a ReportedRun, before: &[ReportedRun], looks: &Looks) -> Self {
         let stored = &run.stored;
         let table = |table: &Table| TableView::new(table, &Look::default());
@@ -100,14 +101,14 @@ impl<'a> RunSection<'a> {
     }
 }
 
-/// The first of the runs before that has the same captures.
+/// Returns the first of the runs before with the same captures.
 fn captures_of<'a>(run: &ReportedRun, before: &'a [ReportedRun]) -> Option<&'a str> {
     let captures = |run: &'a ReportedRun| run.stored.information.get("captures");
     let own = run.stored.information.get("captures").filter(|own| own.as_array().is_some_and(|own| own.len() > 3))?;
     before.iter().find(|other| captures(other) == Some(own)).map(|other| other.stored.name.as_str())
 }
 
-/// `2026-03-01 09:30 UTC`: seconds are for machines.
+/// Formats a time as `2026-03-01 09:30 UTC`, without seconds.
 pub(crate) fn minute(started: &str) -> String {
     format!("{} UTC", started.get(..16).unwrap_or(started).replace('T', " "))
 }

@@ -1,5 +1,5 @@
 "use strict";
-// Sorts by a heading: numbers by the value that stands in the cell, words by their order; what is empty comes last.
+// Sorts by a column: numbers by value, text alphabetically; empty cells come last.
 function sortable(table) {
   const body = table.tBodies[0];
   const original = [...body.rows];
@@ -18,7 +18,7 @@ function sortable(table) {
     };
     button.addEventListener("click", () => {
       const before = heading.getAttribute("aria-sort");
-      // Numbers are first asked for from the largest down; a third click gives the order of the report back.
+      // Numbers sort in descending order first; a third click restores the order of the report.
       const steps = numeric ? ["descending", "ascending"] : ["ascending", "descending"];
       const next = before === null ? steps[0] : before === steps[0] ? steps[1] : null;
       headings.forEach((other) => other.removeAttribute("aria-sort"));
@@ -37,7 +37,7 @@ function sortable(table) {
   });
 }
 
-// A field that leaves the rows with all of its words, and lists for columns of words with few values.
+// Adds a search field that keeps the rows containing all of its words, and lists for text columns with few values.
 function filterable(table, controls) {
   const rows = [...table.tBodies[0].rows];
   const name = table.caption ? table.caption.textContent : "table";
@@ -88,19 +88,19 @@ document.querySelectorAll(".table").forEach((part) => {
   sortable(table);
 });
 
-// One model at a time.
+// Shows one model at a time.
 document.querySelectorAll(".detail").forEach((detail) => {
   const panels = [...detail.querySelectorAll(".panel")];
   const list = detail.querySelector("select");
   const choose = () => panels.forEach((panel) => { panel.hidden = panel.dataset.row !== list.value; });
-  // The list says which model it is; paper has no list.
+  // The list names the chosen model; on paper the list is hidden and the heading names it.
   detail.classList.add("chosen");
   detail.querySelector(".chooser").hidden = false;
   list.addEventListener("change", choose);
   choose();
 });
 
-// Light, dark, or as the system has it.
+// Light, dark, or the system's theme.
 const theme = document.querySelector(".theme");
 const themes = ["system", "light", "dark"];
 function setTheme(name) {
@@ -119,7 +119,7 @@ theme.addEventListener("click", () => {
   try { localStorage.setItem("etcbench-theme", next); } catch (error) { /* As above. */ }
 });
 
-// Where the reader is, in the contents.
+// Highlights the current section in the contents.
 const links = new Map([...document.querySelectorAll("nav a")].map((link) => [link.hash.slice(1), link]));
 const seen = new IntersectionObserver((entries) => entries.forEach((entry) => {
   if (!entry.isIntersecting) return;
@@ -128,8 +128,8 @@ const seen = new IntersectionObserver((entries) => entries.forEach((entry) => {
 }), { rootMargin: "-10% 0px -80% 0px" });
 links.forEach((_, id) => { const part = document.getElementById(id); if (part) seen.observe(part); });
 
-// On paper everything is unfolded, but for the models that were not chosen and what is long and the reader left folded:
-// checksums of all captures would fill a hundred pages, the leaks of a sweep (whose points are folded too) one for each.
+// On paper everything is unfolded except the models that were not chosen and long sections that the reader left folded:
+// checksums of all captures would fill a hundred pages, and the leaks of a sweep one page per point.
 let folded = [];
 const long = (part) => part.querySelectorAll(":scope > details").length > 3 || [...part.querySelectorAll("tbody")]
   .some((body) => body.closest("details") === part && body.rows.length > 40);
@@ -139,7 +139,7 @@ addEventListener("beforeprint", () => {
 });
 addEventListener("afterprint", () => folded.forEach((part) => { part.open = false; }));
 
-// "/" leads to the filter of all results.
+// "/" focuses the filter of all results.
 addEventListener("keydown", (event) => {
   if (event.key !== "/" || event.ctrlKey || event.metaKey || /^(input|select|textarea)$/i.test(event.target.tagName)) return;
   const field = document.querySelector("#results input");

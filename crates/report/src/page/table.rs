@@ -1,37 +1,37 @@
-//! Tables as HTML. A table is sorted by its headings and filtered by a field above it; the values that sorting goes by
-//! stand in the cells.
+//! Tables as HTML, which can be sorted by their headings and filtered by a field above. The cells contain the values
+//! used for sorting.
 
 use askama::Template;
 
 use super::{Cell, Column, Table};
 use crate::table::{fixed, mark, p_value};
 
-/// A table with fewer rows has no filter.
+/// Tables with fewer rows have no filter.
 const FILTERED_ROWS: usize = 10;
 
-/// A table with more columns is set narrower on paper, where nothing scrolls.
+/// Tables with more columns are set narrower on paper, where nothing scrolls.
 const WIDE_COLUMNS: usize = 11;
 
 /// How a table is shown.
 #[derive(Default)]
 pub(super) struct Look<'a> {
-    /// Whether its columns of words are also chosen from lists.
+    /// Whether its text columns can also be filtered by lists.
     pub choices: bool,
-    /// The address that the first cell of a row leads to.
+    /// The link of the first cell of each row.
     pub links: Option<&'a [String]>,
-    /// Whether its title stands above it.
+    /// Whether its title is shown above it.
     pub titled: bool,
-    /// The name of the column that is shown among the first.
+    /// The name of the column that is moved to the front.
     pub score: Option<&'a str>,
 }
 
-/// The place, from 1, of a score that its table has further back.
+/// The position, from 1, to which a score column is moved forward.
 const SCORE_PLACE: usize = 3;
 
-/// The style sheet knows tables with up to so many leading columns of words.
+/// The largest number of leading text columns that the style sheet supports.
 const MOST_LEADING: usize = 9;
 
-/// How many columns of words lead, where all others are of numbers.
+/// Returns the number of leading text columns, if all others are numeric.
 fn leading(numeric: impl Iterator<Item = bool> + Clone) -> Option<usize> {
     let count = numeric.clone().take_while(|numeric| !numeric).count();
     (count <= MOST_LEADING && numeric.skip(count).all(|numeric| numeric)).then_some(count)
@@ -47,7 +47,7 @@ pub(super) struct TableView {
     /// Whether it has a field that filters its rows.
     filter: bool,
     choices: bool,
-    /// How many columns of words lead, where all others are of numbers: the table says it once in the place of every cell.
+    /// The number of leading text columns if all others are numeric: a class of the table replaces one per cell.
     leading: Option<usize>,
     headings: Vec<Heading>,
     rows: Vec<RowView>,
@@ -62,7 +62,7 @@ struct Heading {
 }
 
 struct RowView {
-    /// What the paper printed is set apart from what was measured.
+    /// Whether the row has published numbers, which look different from measured ones.
     published: bool,
     cells: Vec<CellView>,
 }
@@ -71,19 +71,19 @@ struct RowView {
 struct CellView {
     numeric: bool,
     text: String,
-    /// What its column is sorted by, where that is a number and the text does not begin with it.
+    /// The number that its column is sorted by, if the text does not begin with it.
     value: Option<f64>,
     deviation: Option<String>,
-    /// Of a footnote.
+    /// The mark of a footnote.
     mark: Option<String>,
     link: Option<String>,
 }
 
 impl TableView {
-    /// The table in this look.
+    /// Builds the view of a table.
     pub(super) fn new(table: &Table, look: &Look<'_>) -> Self {
         let mut shown = table.shown_columns();
-        // A reader of a narrow page sees the first columns.
+        // A narrow page shows the first columns only, so the score must be among them.
         if let Some(place) =
             look.score.and_then(|name| shown.iter().position(|&column| table.columns[column].name == name))
             && place >= SCORE_PLACE
@@ -161,7 +161,7 @@ mod tests {
         );
         assert!(html.contains("<tr class=published>") && html.contains("never &#34;predicted&#34;"), "{html}");
         assert!(!html.contains("data-filter"), "two rows need no filter: {html}");
-        // A score is shown among the first, and where words stand behind numbers every cell says what it is.
+        // A score is moved to the front, and if text follows numbers, every cell has its own class.
         shown.columns.extend([Column::text("note", "note"), Column::number("score", "score")]);
         shown.rows = vec![vec![Cell::text("a"), Cell::PValue(0.000_2), Cell::text("b"), Cell::number(0.5, 1)]];
         let html = TableView::new(&shown, &Look { score: Some("score"), ..Look::default() }).to_string();
