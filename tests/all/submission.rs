@@ -338,7 +338,10 @@ fn external_and_imported_models_pass_and_their_cards_say_what_they_are() {
     tampered.0.retain(|name, _| !name.contains("-faulty-"));
     write(&elsewhere.path("there.etcbundle"), &tampered.0);
     let (code, told) = check(&elsewhere, "there.etcbundle");
-    assert!(code == Some(1) && told.contains("fits: run.json: there is no fit of faulty"), "{told}");
+    assert!(
+        code == Some(1) && told.contains("fits: run.json: the experiment names faulty, which has no fit"),
+        "{told}"
+    );
 
     let predictions =
         fs::read_to_string(project.path(&format!("{folder}/predictions/default-majority-statistics-seed0.csv")))
@@ -357,7 +360,7 @@ fn what_is_no_bundle_or_cannot_be_packed_is_refused() {
     project.write("other.etcbundle", "no archive");
     project.refused(
         &["submission", "check", "other.etcbundle"],
-        &["other.etcbundle: it is no bundle, which `etcbench submission pack`"],
+        &["other.etcbundle: not a bundle as written by `etcbench submission pack`"],
     );
     project.refused(&["submission", "check", "missing.etcbundle"], &["missing.etcbundle: "]);
     let folder = run(&project, &["run", "plain", "--variants", "random", "--seeds", "3"]);
@@ -369,7 +372,7 @@ fn what_is_no_bundle_or_cannot_be_packed_is_refused() {
     fs::copy(&bundle, project.path("plain-many-full-0123456789abcdef.etcbundle")).unwrap();
     let (code, told) = check(&project, "plain-many-full-0123456789abcdef.etcbundle");
     assert!(
-        code == Some(1) && told.contains("is named 0123456789abcdef, and the content's identity begins with"),
+        code == Some(1) && told.contains("is named 0123456789abcdef, but the identity of its content begins with"),
         "{told}"
     );
     let cut = fs::read(&bundle).unwrap();
@@ -379,7 +382,7 @@ fn what_is_no_bundle_or_cannot_be_packed_is_refused() {
     project.write(&format!("{folder}/records.csv"), records.replacen("0.", "1.", 1));
     project.refused(
         &["submission", "pack", &folder, "-o", "."],
-        &["it is not as it was written, and is not packed: records.csv: was changed"],
+        &["the run was changed after it was written and is not packed: records.csv: was changed"],
     );
     project.write(&format!("{folder}/records.csv"), records);
     fs::remove_file(project.path(&format!("{folder}/flows/random.csv"))).unwrap();
@@ -397,7 +400,7 @@ fn a_bundle_of_another_version_is_held_to_what_it_has() {
     older.replace("tables/plain.md", "| knn", "| KNN");
     write(&project.path("older.etcbundle"), &older.0);
     let (code, told) = check(&project, "older.etcbundle");
-    assert!(code == Some(0) && told.contains("it was made by etcbench 0.0.9, and this is "), "{told}");
+    assert!(code == Some(0) && told.contains("the bundle is from etcbench 0.0.9, and this is "), "{told}");
     older.edit_record(&[",macro_f1,"], |value| value + 0.01);
     let mut first = true;
     older.edit("records.csv", |text| {
@@ -449,7 +452,7 @@ fn a_leaderboard_is_of_the_bundles_that_pass_and_is_the_same_bytes_again() {
     for word in [
         "plain-ladder on many, full: captures",
         "critical difference",
-        "Cost against score",
+        "Score over cost",
         "id=\"cards\"",
         "id=\"history\"",
     ] {
@@ -463,9 +466,7 @@ fn a_leaderboard_is_of_the_bundles_that_pass_and_is_the_same_bytes_again() {
     project.write("bundles/none.etcbundle", "no archive");
     let (code, page, refused) = site("site");
     assert!(code == Some(1) && refused == table);
-    for word in
-        ["<b>better.etcbundle</b>", "records: records.csv: macro_f1", "<b>none.etcbundle</b>", "it is no bundle"]
-    {
+    for word in ["<b>better.etcbundle</b>", "records: records.csv: macro_f1", "<b>none.etcbundle</b>", "not a bundle"] {
         assert!(page.contains(word), "{word}");
     }
     project.refused(&["leaderboard", "data", "-o", "site"], &["data: there is no bundle (*.etcbundle) in it"]);
@@ -500,7 +501,7 @@ fn a_bundle_is_run_again_where_its_data_is() {
     assert_eq!(code, Some(0), "{told}");
     let (code, told) = again(&name);
     assert!(
-        code == Some(1) && told.contains("rerun: records.csv: accuracy of knn on bytes, random: is claimed as"),
+        code == Some(1) && told.contains("rerun: records.csv: accuracy of knn on bytes, random, is claimed as"),
         "{told}"
     );
     // Other data under the same name.
@@ -521,13 +522,13 @@ fn an_appendix_says_what_the_run_knows_and_nothing_else() {
     for line in [
         "# Reproducibility: Tuned",
         "- **Experiment**: tuned on many, size full",
-        "- **many: what it is**: Two classes, four captures each",
+        "- **many: description**: Two classes, four captures each",
         "- **many: licence**: Unknown to the run",
         "- **Flows of default**: 80: mail 40; web 40",
         "- **Seeds**: 0",
         "- **knn: search**: {\"search\":\"grid\",\"budget\":3,\"space\":{\"k\":\\[1,3,9\\]}}",
-        "- **Artifacts Available**: Unknown to the run; the author says it here.",
-        "- **Broader impacts**: Unknown to the run; the author says it here.",
+        "- **Artifacts Available**: Unknown to the run; to be filled in by the author.",
+        "- **Broader impacts**: Unknown to the run; to be filled in by the author.",
         "- **Weights**: Not saved with the run",
     ] {
         assert!(text.contains(line), "{line}: {text}");

@@ -191,7 +191,7 @@ fn runs_are_checked_compared_ranked_and_listed() {
     let ranked = text(&project.done(&["rank", "table3-synth-ci", &other]).stdout);
     assert!(ranked.contains("over 2 tables (without_shortcuts)") && ranked.contains("critical difference"), "{ranked}");
     project.refused(&["rank", "table3-synth-ci", &other, "--metric", "macrof1"], &["did you mean `macro_f1`?"]);
-    project.refused(&["rank", "table3-synth-ci", &fewer], &["is there twice"]);
+    project.refused(&["rank", "table3-synth-ci", &fewer], &["is duplicated"]);
 
     let listed = text(&project.done(&["list"]).stdout);
     for line in ["table2: ", "ctu13: ", "table3-synth-ci: ", &format!("{other}: ")] {

@@ -1,5 +1,5 @@
-//! A reproducibility appendix of a run: what the ACM's artifact badges and the checklist of NeurIPS ask, answered from the run's
-//! files. What they do not tell is said to be unknown, and left to the author.
+//! A reproducibility appendix of a run: answers the questions of the ACM's artifact badges and the NeurIPS checklist
+//! from the run's files. What the files do not contain is marked as unknown, to be filled in by the author.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,10 +12,10 @@ use etcbench_experiment::{Cost, LADDER};
 use etcbench_report::{StoredRun, latex_text};
 use etcbench_storage as storage;
 
-/// What is said where a run does not know.
-const UNKNOWN: &str = "Unknown to the run; the author says it here.";
+/// The text for what a run does not know.
+const UNKNOWN: &str = "Unknown to the run; to be filled in by the author.";
 
-/// The forms of an appendix.
+/// The output formats of an appendix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AppendixFormat {
     /// Markdown.
@@ -24,7 +24,7 @@ pub enum AppendixFormat {
     Latex,
 }
 
-/// A heading with what stands below it: a name and a text each.
+/// A heading with its items: a name and a text each.
 struct Section {
     title: &'static str,
     items: Vec<(String, String)>,
@@ -40,10 +40,10 @@ impl Section {
     }
 }
 
-/// The appendix of the run in a folder; definitions of its datasets are those of `project`.
+/// Returns the appendix of the run in a folder; definitions of its datasets are read from `project`.
 ///
 /// # Errors
-/// A run that cannot be read.
+/// The run cannot be read.
 pub fn appendix(folder: &Path, project: &Path, format: AppendixFormat) -> Result<String, SubmissionError> {
     let (stored, run) = storage::read_folder(folder, || -> Result<_, SubmissionError> {
         let stored = StoredRun::read(folder)?;
@@ -51,7 +51,7 @@ pub fn appendix(folder: &Path, project: &Path, format: AppendixFormat) -> Result
             serde_json::from_value(stored.information.clone()).map_err(|error| SubmissionError::Run {
                 run: folder.to_owned(),
                 problem: format!(
-                    "its run.json is of another version ({error}); run it again, which takes its fits from the cache"
+                    "its run.json is from another version ({error}); run it again, which takes its fits from the cache"
                 ),
             })?;
         Ok((stored, run))
@@ -87,16 +87,16 @@ fn what_was_run(stored: &StoredRun, run: &RunFile) -> Section {
     section.add("Program", format!("etcbench {}", provenance.version));
     let commit = provenance.commit.as_deref();
     section
-        .add("Commit of the project", commit.unwrap_or("none: the project is in no repository, or git is not there"));
+        .add("Commit of the project", commit.unwrap_or("none: the project has no repository, or git is not installed"));
     if commit.is_some_and(|commit| commit.ends_with("-modified")) {
         section.add("Changed files", "Files of the project differed from that commit when it was run.");
     }
-    section.add("Experiment file", "experiment.toml of the run has every key as it was resolved.");
+    section.add("Experiment file", "experiment.toml of the run contains every key as resolved.");
     let by = match run.experiment.strip_suffix(LADDER) {
         Some(experiment) => format!("etcbench ladder {experiment}"),
         None => "etcbench run experiment.toml".to_owned(),
     };
-    section.add("Command", format!("{by} computes it again where the data is; --threads and --jobs change no result."));
+    section.add("Command", format!("{by} computes it again; --threads and --jobs affect no result."));
     section
 }
 
@@ -109,19 +109,19 @@ fn data(stored: &StoredRun, run: &RunFile, project: &Path) -> Section {
             definition.filter(|own| manifest.as_ref().is_none_or(|manifest| manifest.definition == own.digest));
         match definition {
             Some(definition) => {
-                section.add(format!("{name}: what it is"), &definition.title);
-                section.add(format!("{name}: to cite"), &definition.reference);
+                section.add(format!("{name}: description"), &definition.title);
+                section.add(format!("{name}: reference"), &definition.reference);
                 let at = &definition.published_at;
                 section.add(format!("{name}: published at"), format!("{}; {}", at.url, at.how));
             }
             None => section.add(
-                format!("{name}: what it is"),
-                "Unknown here: the definition that the run was made with is not in this project.",
+                format!("{name}: description"),
+                "Unknown here: this project does not have the definition that the run used.",
             ),
         }
         section.add(
             format!("{name}: licence"),
-            "Unknown to the run: definitions of datasets state none; the author says it here.",
+            "Unknown to the run: definitions of datasets state none; to be filled in by the author.",
         );
         section.add(format!("{name}: files"), files(manifest.as_ref()));
     }
@@ -144,8 +144,8 @@ fn files(manifest: Option<&Manifest>) -> String {
     let count = |state| manifest.of(state).count();
     let packets: u64 = manifest.of(EntryState::Used).filter_map(|entry| entry.packets).sum();
     format!(
-        "{} captures with {packets} packets are used, {} published ones are missing, {} are left out; the run's manifest has \
-         the SHA-256 of each",
+        "{} captures with {packets} packets are used, {} published ones are missing, {} are left out; the run's \
+         manifest contains the SHA-256 of each",
         count(EntryState::Used),
         count(EntryState::Missing),
         count(EntryState::Excluded) + count(EntryState::Duplicate) + count(EntryState::WithoutLabel),
@@ -157,8 +157,8 @@ fn splits(stored: &StoredRun, run: &RunFile) -> Section {
     section.add("Seeds", list(run.seeds.iter().map(u64::to_string)));
     section.add(
         "What a seed decides",
-        "The split, the draw of training flows, training, and the draws of bootstrap intervals. Flows that a selection draws, \
-         and settings that a random search draws, are the same for all seeds.",
+        "The split, the sample of training flows, training, and the bootstrap intervals. Flows drawn by a selection \
+         and settings drawn by a random search are the same for all seeds.",
     );
     let common = stored.experiment.get("split").map(ToString::to_string);
     let variants = stored.experiment.get("variant").and_then(toml::Value::as_table);
@@ -172,12 +172,12 @@ fn splits(stored: &StoredRun, run: &RunFile) -> Section {
             .iter()
             .filter(|shared| (shared.first.as_str(), shared.second.as_str()) == ("train", "test"));
         let most = of_test.map(|shared| shared.captures).max();
-        let told = most.map_or_else(|| UNKNOWN.to_owned(), |most| format!("{most} at most, over all splits"));
+        let told = most.map_or_else(|| UNKNOWN.to_owned(), |most| format!("at most {most}, over all splits"));
         section.add(format!("{}: captures in training and test part", variant.name), told);
     }
     section.add(
         "Files",
-        "splits/*.csv has the part of every flow, flows/*.csv its class, predictions/*.csv every prediction.",
+        "splits/*.csv contains the part of every flow, flows/*.csv its class, predictions/*.csv every prediction.",
     );
     section
 }
@@ -186,14 +186,14 @@ fn models(cards: &[Card], run: &RunFile) -> Section {
     let mut section = Section::new("Models, hyperparameters, search");
     for card in cards {
         let version = card.version.map_or_else(|| "unknown version".to_owned(), |version| format!("version {version}"));
-        let summary = card.summary.clone().unwrap_or_else(|| "Predicted elsewhere; unknown to the run.".to_owned());
+        let summary = card.summary.clone().unwrap_or_else(|| "Imported; unknown to the run.".to_owned());
         section.add(
             card.model.clone(),
             format!("{summary} Reads {}; {}, {version}.", card.inputs.join(", "), card.implementation),
         );
         section.add(
             format!("{}: hyperparameters", card.model),
-            format!("{}; others have the defaults of the version", card.parameters),
+            format!("{}; others are the defaults of the version", card.parameters),
         );
         if let Some(tuning) = &card.tuning {
             section.add(
@@ -210,9 +210,9 @@ fn models(cards: &[Card], run: &RunFile) -> Section {
     }
     let chosen = run.fits.iter().filter_map(|fit| fit.setting.as_ref()).count();
     let told = match chosen {
-        0 => "The run tuned nothing. Whether keys were chosen by hand in earlier runs is unknown to it.".to_owned(),
+        0 => "The run did not tune. Whether keys were chosen by hand in earlier runs is unknown to it.".to_owned(),
         chosen => format!(
-            "{chosen} fits have a setting that their validation part chose; every setting tried is in the records."
+            "{chosen} fits have a setting chosen on their validation part; every setting tried is in the records."
         ),
     };
     section.add("Search", told);
@@ -222,8 +222,8 @@ fn models(cards: &[Card], run: &RunFile) -> Section {
 fn machine(stored: &StoredRun, run: &RunFile) -> Section {
     let mut section = Section::new("Hardware, software, compute");
     let provenance = &stored.facts.provenance;
-    let unknown = || "unknown: the system does not tell".to_owned();
-    section.add("Processor", provenance.processor.clone().unwrap_or_else(unknown));
+    let unknown = || "unknown: the system does not report it".to_owned();
+    section.add("CPU", provenance.processor.clone().unwrap_or_else(unknown));
     section.add(
         "Memory",
         provenance.memory_bytes.map_or_else(unknown, |bytes| format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))),
@@ -237,7 +237,7 @@ fn machine(stored: &StoredRun, run: &RunFile) -> Section {
     section.add(
         "Fits",
         format!(
-            "{}, of which {} were taken from a cache, with the costs of the machine that computed them first",
+            "{}, of which {} were taken from a cache, with the costs measured on the machine that computed them first",
             run.fits.len(),
             run.fits.iter().filter(|fit| fit.reused).count()
         ),
@@ -248,13 +248,10 @@ fn machine(stored: &StoredRun, run: &RunFile) -> Section {
         let wall = sum(&|cost| cost.wall_seconds);
         let known = measured.iter().all(|(fit, predict)| fit.cpu_seconds.is_some() && predict.cpu_seconds.is_some());
         let cpu = known.then(|| sum(&|cost| cost.cpu_seconds.unwrap_or_default()));
-        let cpu =
-            cpu.map_or_else(|| "processor time unknown".to_owned(), |cpu| format!("{cpu:.1} s of processor time"));
+        let cpu = cpu.map_or_else(|| "CPU time unknown".to_owned(), |cpu| format!("{cpu:.1} s of CPU time"));
         section.add(
             "Compute time",
-            format!(
-                "{wall:.1} s elapsed and {cpu} for fitting and predicting; reading captures and tuning are not in it"
-            ),
+            format!("{wall:.1} s elapsed and {cpu} for fitting and predicting, without reading captures and tuning"),
         );
         let most = measured
             .iter()
@@ -293,17 +290,19 @@ fn statistics(run: &RunFile) -> Section {
     let count = run.fits.len();
     section.add(
         "Fits",
-        format!("{count} in all, {most} at most of a row of a table (seeds times folds), with {}", seeds(run)),
+        format!("{count} in total, at most {most} per row of a table (seeds times folds), with {}", seeds(run)),
     );
     let (intervals, tests) = match most {
         0 | 1 => (
             "95 % by bootstrap over the test flows of the fit (2,000 draws); one fit has no interval over seeds.",
-            "McNemar's on the test set, by Holm's method over all pairs of models; one fit allows no test over seeds.",
+            "McNemar's on the test set, corrected by Holm's method over all pairs of models; one fit allows no test \
+             over seeds.",
         ),
         _ => (
-            "95 % of the mean over seeds and folds by Student's t, and by bootstrap over the test flows of a fit (2,000 draws).",
-            "McNemar's on every test set, Wilcoxon's signed-rank and the corrected resampled t-test over all of them, by \
-             Holm's method over all pairs of models.",
+            "95 % of the mean over seeds and folds by Student's t, and by bootstrap over the test flows of a fit \
+             (2,000 draws).",
+            "McNemar's on every test set, Wilcoxon's signed-rank and the corrected resampled t-test over all of them, \
+             corrected by Holm's method over all pairs of models.",
         ),
     };
     section.add("Intervals", intervals);
@@ -322,17 +321,17 @@ fn badges(run: &RunFile) -> Section {
         .add("Artifacts Evaluated: documented", "The files of a run are described in results/FORMAT.md of etcbench.");
     section.add(
         "Artifacts Evaluated: consistent",
-        "Records, tests of difference and tables are made of the stored \
-             predictions; `etcbench submission check` makes them again.",
+        "Records, tests of difference and tables are computed from the stored \
+             predictions; `etcbench submission check` recomputes them.",
     );
     let external = run.models.iter().filter(|model| model.external.is_some()).map(|model| model.name.clone());
     section.add(
         "Artifacts Evaluated: complete",
-        format!("Programs of others that are needed beside etcbench: {}.", list(external)),
+        format!("External programs needed in addition to etcbench: {}.", list(external)),
     );
-    section.add("Artifacts Evaluated: exercisable", "One command computes it again; see above.");
-    section.add("Results Reproduced", "Unknown to the run: somebody else has to.");
-    section.add("Results Replicated", "Unknown to the run: somebody else has to.");
+    section.add("Artifacts Evaluated: exercisable", "One command recomputes the results; see above.");
+    section.add("Results Reproduced", "Unknown to the run: to be shown by others.");
+    section.add("Results Replicated", "Unknown to the run: to be shown by others.");
     section
 }
 
@@ -345,30 +344,30 @@ fn checklist(run: &RunFile, cards: &[Card]) -> Section {
     section.add(
         "Experimental result reproducibility",
         match imported {
-            true => "Predictions were made elsewhere, and this run cannot make them again.",
+            true => "Predictions were imported, and this run cannot recompute them.",
             false => {
-                "Experiment, seeds, splits and versions are above; the same experiment and seed give the same bits \
-                 on the same machine type."
+                "Experiment, seeds, splits and versions are above; the same experiment and seed produce the same \
+                 bits on the same machine type."
             }
         },
     );
     section.add(
         "Open access to data and code",
-        "Where the data is published is above. Whether this run and the code \
+        "The sources of the data are above. Whether this run and the code \
              of its models are published is unknown to the run.",
     );
     section.add(
         "Experimental setting",
-        "Splits, hyperparameters and how they were chosen are above, and whole in experiment.toml.",
+        "Splits, hyperparameters and how they were chosen are above, and in full in experiment.toml.",
     );
     section.add("Statistical significance", format!("Intervals and tests are above, with {}.", seeds(run)));
-    section.add("Compute resources", "Above, for this run alone.");
+    section.add("Compute resources", "See above, for this run only.");
     for item in ["Code of ethics", "Broader impacts", "Safeguards"] {
         section.add(item, UNKNOWN);
     }
     section.add(
         "Licences of existing assets",
-        "Those of the data are unknown to the run; etcbench is under MIT or Apache-2.0.",
+        "Those of the data are unknown to the run; etcbench is licensed under MIT or Apache-2.0.",
     );
     for item in
         ["New assets", "Crowdsourcing and human subjects", "Approvals by review boards", "Use of language models"]
@@ -380,24 +379,24 @@ fn checklist(run: &RunFile, cards: &[Card]) -> Section {
 
 fn not_provided(folder: &Path, run: &RunFile) -> Section {
     let mut section = Section::new("What is not provided");
-    section.add("Captures", "Not part of a run: manifests name them by their SHA-256.");
+    section.add("Captures", "Not part of a run: manifests identify them by SHA-256.");
     let saved = folder.join("models").is_dir();
     section.add(
         "Weights",
         if saved {
             "Saved with the run, in models/."
         } else {
-            "Not saved with the run (`--save-models` does); the same command computes them again."
+            "Not saved with the run (`--save-models` does so); the same command recomputes them."
         },
     );
-    section.add("Features", "Not stored: `etcbench export` writes what models get.");
+    section.add("Features", "Not stored: `etcbench export` writes the input of models.");
     section
         .add("Variants left out", list(run.left_out.iter().map(|left| format!("{}: {}", left.variant, left.problem))));
     section
 }
 
 fn markdown(title: &str, sections: &[Section]) -> String {
-    // What would begin markup is a letter like any other.
+    // Escapes characters that would begin markup.
     let plain = |text: &str| {
         let mut plain = String::new();
         for letter in text.split_whitespace().collect::<Vec<_>>().join(" ").chars() {

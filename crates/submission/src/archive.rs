@@ -1,6 +1,6 @@
-//! The archive of a bundle: tar, compressed with zstd, with sorted names and no times and owners, so that the same files are the
-//! same bytes. What comes from elsewhere is read with bounds: on its size, on that of what it holds, on the number of its files,
-//! and with nothing but regular files below one folder.
+//! The archive of a bundle: tar compressed with zstd, with sorted names and without times and owners, so that the same
+//! files produce the same bytes. Archives from others are read with limits on their size, their unpacked size and the
+//! number of files, and may contain only regular files below one folder.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -8,21 +8,21 @@ use std::path::Path;
 
 use etcbench_storage as storage;
 
-/// The level of compression: bundles are packed once and kept for long.
+/// The compression level: high, since bundles are packed once and kept for a long time.
 const LEVEL: i32 = 19;
-/// The most bytes of an archive.
+/// Largest size of an archive in bytes.
 const MOST_PACKED: u64 = 256 << 20;
-/// The most bytes of all files together.
+/// Largest total size of all files in bytes.
 const MOST_UNPACKED: u64 = 2 << 30;
-/// The most files.
+/// Largest number of files.
 const MOST_FILES: usize = 100_000;
-/// The most bytes of a file's name.
+/// Longest name of a file in bytes.
 const LONGEST_NAME: usize = 512;
 
 /// The files of a bundle, by name.
 pub(super) type Files = BTreeMap<String, Vec<u8>>;
 
-/// The archive of these files.
+/// Builds the archive of these files.
 pub(super) fn write(files: &Files) -> std::io::Result<Vec<u8>> {
     let mut archive = tar::Builder::new(Vec::new());
     for (name, content) in files {
@@ -38,15 +38,15 @@ pub(super) fn write(files: &Files) -> std::io::Result<Vec<u8>> {
     zstd::encode_all(archive.into_inner()?.as_slice(), LEVEL)
 }
 
-/// The files of an archive.
+/// Reads the files of an archive.
 ///
 /// # Errors
-/// A file that cannot be read, and what is no archive of a bundle, in a sentence.
+/// The file cannot be read or is not the archive of a bundle.
 pub(super) fn read(path: &Path) -> std::io::Result<Files> {
     let packed = storage::read_regular(path, MOST_PACKED)?;
     if !packed.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
         return Err(refused(
-            "it is no bundle, which `etcbench submission pack` makes (tar, compressed with zstd)".into(),
+            "not a bundle as written by `etcbench submission pack` (tar, compressed with zstd)".into(),
         ));
     }
     read_tar(zstd::Decoder::new(packed.as_slice())?)
@@ -56,12 +56,12 @@ fn refused(problem: String) -> std::io::Error {
     std::io::Error::new(std::io::ErrorKind::InvalidData, problem)
 }
 
-/// The files of an archive without its compression.
+/// Reads the files of an uncompressed archive.
 ///
 /// # Errors
-/// As [`read`].
+/// Same as [`read`].
 pub(super) fn read_tar(stream: impl Read) -> std::io::Result<Files> {
-    // One byte more than is allowed tells an archive that is too large from one that ends there.
+    // Reads one byte more than allowed, to distinguish an archive that is too large from one of exactly this size.
     let stream = stream.take(MOST_UNPACKED + 1);
     let mut archive = tar::Archive::new(stream);
     let (mut files, mut total) = (Files::new(), 0_u64);
@@ -70,32 +70,32 @@ pub(super) fn read_tar(stream: impl Read) -> std::io::Result<Files> {
         let bytes = entry.path_bytes().into_owned();
         let name = String::from_utf8(bytes).map_err(|_| refused("a file's name is not UTF-8".into()))?;
         if entry.header().entry_type() != tar::EntryType::Regular {
-            return Err(refused(format!("{name}: is no regular file, and a bundle has nothing else")));
+            return Err(refused(format!("{name}: is not a regular file; bundles contain only regular files")));
         }
         if !is_plain(&name) {
-            return Err(refused(format!("{name:?}: is no name of a file below the bundle's folder")));
+            return Err(refused(format!("{name:?}: is not a path below the bundle's folder")));
         }
         let size = entry.size();
         total = total.saturating_add(size);
         if total > MOST_UNPACKED || files.len() >= MOST_FILES {
             return Err(refused(format!(
-                "its files are more than {MOST_FILES}, or have more than {} MiB together, as those of no bundle",
+                "it has more than {MOST_FILES} files, or more than {} MiB in total; bundles are smaller",
                 MOST_UNPACKED >> 20
             )));
         }
         let mut content = Vec::new();
         entry.take(size).read_to_end(&mut content)?;
         if content.len() as u64 != size {
-            return Err(refused(format!("{name}: the archive ends within it")));
+            return Err(refused(format!("{name}: the archive ends within this file")));
         }
         if files.insert(name.clone(), content).is_some() {
-            return Err(refused(format!("{name}: is in it twice")));
+            return Err(refused(format!("{name}: is duplicated in the archive")));
         }
     }
     Ok(files)
 }
 
-/// Whether a name leads to a file below the folder, on every system.
+/// Returns whether a name is a path below the folder on every system.
 fn is_plain(name: &str) -> bool {
     let part = |part: &str| !["", ".", ".."].contains(&part) && !part.chars().any(|letter| "\\:\0".contains(letter));
     name.len() <= LONGEST_NAME && name.split('/').all(part)
@@ -113,7 +113,7 @@ mod tests {
         file
     }
 
-    /// An entry whose name the crate would refuse to write.
+    /// Appends an entry with a name that the tar crate would refuse to write.
     fn entry(builder: &mut tar::Builder<Vec<u8>>, name: &str, kind: tar::EntryType, content: &[u8]) {
         let mut header = tar::Header::new_gnu();
         header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
@@ -142,14 +142,14 @@ mod tests {
     fn nothing_but_files_below_the_folder_is_taken() {
         use tar::EntryType::{Directory, Link, Regular, Symlink};
         let cases = [
-            ("../a", Regular, "is no name of a file"),
-            ("/etc/a", Regular, "is no name of a file"),
-            ("a//b", Regular, "is no name of a file"),
-            ("a\\..\\b", Regular, "is no name of a file"),
-            ("c:a", Regular, "is no name of a file"),
-            ("a", Symlink, "is no regular file"),
-            ("a", Link, "is no regular file"),
-            ("a", Directory, "is no regular file"),
+            ("../a", Regular, "is not a path below"),
+            ("/etc/a", Regular, "is not a path below"),
+            ("a//b", Regular, "is not a path below"),
+            ("a\\..\\b", Regular, "is not a path below"),
+            ("c:a", Regular, "is not a path below"),
+            ("a", Symlink, "is not a regular file"),
+            ("a", Link, "is not a regular file"),
+            ("a", Directory, "is not a regular file"),
         ];
         for (name, kind, told) in cases {
             let file = archive(|builder| entry(builder, name, kind, b""));
@@ -157,10 +157,10 @@ mod tests {
             assert!(error.contains(told), "{name}: {error}");
         }
         let twice = archive(|builder| (0..2).for_each(|_| entry(builder, "a", Regular, b"x")));
-        assert!(read(twice.path()).unwrap_err().to_string().contains("is in it twice"));
+        assert!(read(twice.path()).unwrap_err().to_string().contains("is duplicated in the archive"));
         let other = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(other.path(), "PK").unwrap();
-        assert!(read(other.path()).unwrap_err().to_string().contains("it is no bundle"));
+        assert!(read(other.path()).unwrap_err().to_string().contains("not a bundle"));
     }
 
     #[test]
@@ -172,6 +172,6 @@ mod tests {
             header.set_cksum();
             builder.append(&header, std::io::empty()).unwrap();
         });
-        assert!(read(file.path()).unwrap_err().to_string().contains("MiB together"));
+        assert!(read(file.path()).unwrap_err().to_string().contains("MiB in total"));
     }
 }

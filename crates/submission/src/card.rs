@@ -1,5 +1,5 @@
-//! Model cards: what each model of a run is, with all that the run knows of it. Of an external model its program, and the
-//! versions that it computed with; of an ELMo what its pre-training saw; of weights that were saved their SHA-256.
+//! Model cards: everything that a run knows about each of its models, including the program and library versions of an
+//! external model, the pre-training corpus of an ELMo, and the SHA-256 of saved weights.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,27 +12,27 @@ use etcbench_model::Implementation;
 pub(super) struct Card {
     /// Its name.
     pub model: String,
-    /// What it reads, a row of the tables each.
+    /// Its inputs, each a row of the tables.
     pub inputs: Vec<String>,
     /// `fast`, `reference`, `external` or `imported`.
     pub implementation: String,
-    /// What it is, in a line; nothing is known of one that was imported.
+    /// A one-line description; `None` for an imported model.
     pub summary: Option<String>,
-    /// The version of what its fits compute.
+    /// The version of its algorithm.
     pub version: Option<u32>,
-    /// Its keys, as the experiment has them; what is not there has the default of the version.
+    /// Its keys as set in the experiment; other keys have the defaults of the version.
     pub parameters: serde_json::Value,
-    /// Keys in single variants.
+    /// Keys set in single variants.
     pub in_variants: serde_json::Value,
-    /// Its space and the budget, where it was tuned.
+    /// Its search space and the budget, if it was tuned.
     pub tuning: Option<serde_json::Value>,
-    /// Of an external model: digest of its folder, version, versions of libraries, commands.
+    /// For an external model: the digest of its folder, its version, library versions, and commands.
     pub program: Option<serde_json::Value>,
-    /// What its ELMo was pre-trained on, where that is more than training parts; one value per different corpus.
+    /// The pre-training corpora of its ELMo, if they are more than the training parts; one value per distinct corpus.
     pub pretraining: Vec<serde_json::Value>,
-    /// What fits noted, each once.
+    /// Distinct notes of its fits.
     pub notes: Vec<String>,
-    /// The SHA-256 of each model that was saved, by file.
+    /// The SHA-256 of each saved model, by file.
     pub weights: Vec<Weights>,
 }
 
@@ -44,7 +44,7 @@ pub(super) struct Weights {
     pub sha256: String,
 }
 
-/// The cards of a run's models, without weights, in the order in which they were fitted.
+/// Returns the cards of a run's models, without weights, in the order in which they were fitted.
 pub(super) fn cards(run: &RunFile, experiment: &toml::Table) -> Vec<Card> {
     let mut cards: Vec<Card> = Vec::new();
     let keys = run.fits.iter().map(|fit| &fit.key).chain(run.failures.iter().map(|failure| &failure.key));

@@ -1,5 +1,5 @@
-//! The check of a bundle, from its index to its tables. Each part says what it finds and hands on what it made again; where
-//! that cannot be had, what rests on it is not looked at, and the bundle is refused anyway.
+//! The check of a bundle, from its index to its tables. Each step reports findings and passes on what it recomputed; if
+//! it cannot recompute something, dependent checks are skipped, and the bundle is refused anyway.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -11,29 +11,29 @@ use super::{SubmissionError, check_fits, check_flows, check_results, check_split
 use etcbench_experiment::{Overrides, read_experiment};
 use etcbench_storage as storage;
 
-/// Files that every bundle has beside those that are named by what they are of.
+/// Files that every bundle contains, in addition to those whose names depend on the run.
 pub(super) const FIXED: [&str; 6] =
     ["experiment.toml", "run.json", "records.csv", "comparisons.csv", "leaks.json", "cards.json"];
 
-/// What came of a check.
+/// The result of a check.
 #[derive(Debug, Default)]
 pub struct Checked {
-    /// What is wrong; nothing where the bundle is fine.
+    /// The problems found; empty if the bundle passes.
     pub findings: Vec<Finding>,
-    /// What was not looked at, a sentence each.
+    /// What was not checked, one sentence each.
     pub notes: Vec<String>,
 }
 
-/// Checks a bundle. `project` is the folder of the project whose experiments and
-/// published tables it is held against, which are etcbench's own where the project has no other.
+/// Checks a bundle. `project` is the folder of the project whose experiments and published tables it is compared with;
+/// those built into etcbench are used if the project has none.
 ///
 /// # Errors
-/// What is wrong with this machine: a temporary folder that cannot be written.
+/// A temporary folder cannot be written.
 pub fn check(bundle: &Bundle, project: &Path) -> Result<Checked, SubmissionError> {
     Ok(check_claims(bundle, project)?.0)
 }
 
-/// As [`check`], with what the bundle claims, where that can be read.
+/// Same as [`check`], but also returns what the bundle claims, if it can be read.
 pub(super) fn check_claims(bundle: &Bundle, project: &Path) -> Result<(Checked, Option<Claimed>), SubmissionError> {
     let Checked { mut findings, mut notes } = Checked::default();
     bundle.differences(&mut findings);
@@ -53,8 +53,8 @@ pub(super) fn check_claims(bundle: &Bundle, project: &Path) -> Result<(Checked, 
     let same_version = version == own;
     if !same_version {
         notes.push(format!(
-            "it was made by etcbench {version}, and this is {own}: its tables are not compared, and a metric that none of its records \
-             has is not missed"
+            "the bundle is from etcbench {version}, and this is {own}: its tables are not compared, and metrics that \
+             none of its records has are not required"
         ));
     }
     let made_again = check_results::MadeAgain { variants, rows, same_version };
@@ -62,7 +62,8 @@ pub(super) fn check_claims(bundle: &Bundle, project: &Path) -> Result<(Checked, 
     Ok((Checked { findings, notes }, Some(claimed)))
 }
 
-/// Nothing but the files of a run, by their names; which of these must be there is said where they are read.
+/// Checks that a bundle contains only the files of a run, by their names. Files that are required by others are checked
+/// where they are read.
 fn check_names(bundle: &Bundle, claimed: &Claimed, findings: &mut Vec<Finding>) {
     let ends = |name: &str, ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
     for name in bundle.files.keys() {
@@ -74,13 +75,13 @@ fn check_names(bundle: &Bundle, claimed: &Claimed, findings: &mut Vec<Finding>) 
             Some(_) => false,
         };
         if !known {
-            findings.push(Finding::new("files", name, "is no file of a bundle"));
+            findings.push(Finding::new("files", name, "is not a file of a bundle"));
         }
     }
     for name in FIXED.iter().filter(|name| !bundle.files.contains_key(**name)) {
         findings.push(Finding::new("files", *name, "is missing"));
     }
-    // What nothing asks for would be a place to hide what was left out.
+    // Files that the run does not refer to could hide results that were left out.
     let mut asked: BTreeSet<String> = BTreeSet::new();
     let imported = claimed.is_imported();
     for variant in &claimed.run.variants {
@@ -90,33 +91,33 @@ fn check_names(bundle: &Bundle, claimed: &Claimed, findings: &mut Vec<Finding>) 
     for name in bundle.files.keys().filter(|name| name.starts_with("flows/") || name.starts_with("manifests/")) {
         if !asked.contains(name) {
             let rule = if name.starts_with("flows/") { "experiment" } else { "manifests" };
-            findings.push(Finding::new(rule, name, "is of nothing that run.json names"));
+            findings.push(Finding::new(rule, name, "belongs to nothing in run.json"));
         }
     }
     let left_out = |name: &String| claimed.run.left_out.iter().any(|left| left.variant == *name);
     for variant in claimed.experiment.variants.iter().map(|variant| &variant.name) {
         let there = claimed.run.variants.iter().any(|own| own.name == *variant);
         if !there && !left_out(variant) && !imported {
-            let problem = format!("variant {variant} of the experiment is not in it");
+            let problem = format!("variant {variant} of the experiment is missing");
             findings.push(Finding::new("experiment", "run.json", problem));
         }
     }
     if !claimed.run.left_out.is_empty() && claimed.experiment.ladder.is_none() {
-        let problem = "variants are left out, which only the rungs of a ladder may be";
+        let problem = "variants are left out, which is allowed only for the rungs of a ladder";
         findings.push(Finding::new("experiment", "run.json", problem));
     }
 }
 
-/// One experiment in all files.
+/// Checks that all files are of one experiment.
 fn check_experiment(claimed: &Claimed, findings: &mut Vec<Finding>) {
     let Claimed { run, experiment, stored, .. } = claimed;
     let mut found = |place: &str, problem: String| findings.push(Finding::new("experiment", place, problem));
     if experiment.datasets != run.datasets {
         let (own, stated) = (run.datasets.join(", "), experiment.datasets.join(", "));
-        found("run.json", format!("is on {own}, and the experiment on {stated}"));
+        found("run.json", format!("is on {own}, but the experiment on {stated}"));
     }
     if experiment.title != run.title {
-        found("run.json", format!("is titled {:?}, and the experiment {:?}", run.title, experiment.title));
+        found("run.json", format!("is titled {:?}, but the experiment {:?}", run.title, experiment.title));
     }
     let dataset = run.datasets.join("+");
     let expected = (run.experiment.as_str(), dataset.as_str(), run.size.as_str());
@@ -138,37 +139,37 @@ fn check_experiment(claimed: &Claimed, findings: &mut Vec<Finding>) {
     }
 }
 
-/// Which seeds there are: those that nobody chose.
+/// Checks that the seeds were not hand-picked.
 fn check_seeds(claimed: &Claimed, project: &Path, findings: &mut Vec<Finding>, notes: &mut Vec<String>) {
     let Claimed { run, experiment, .. } = claimed;
     let told = |seeds: &[u64]| seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
     let mut found = |place: &str, problem: String| findings.push(Finding::new("seeds", place, problem));
     if experiment.seeds != run.seeds {
         let (own, stated) = (told(&run.seeds), told(&experiment.seeds));
-        found("run.json", format!("has the seeds {own}, and the experiment states {stated}"));
+        found("run.json", format!("has the seeds {own}, but the experiment states {stated}"));
     }
     let count = experiment.seeds.len() as u64;
     if experiment.seeds.iter().copied().ne(0..count) {
         let own = told(&experiment.seeds);
         found(
             "experiment.toml",
-            format!("the seeds are {own}; {count} seeds are {}", told(&(0..count).collect::<Vec<_>>())),
+            format!("the seeds are {own}; {count} seeds must be {}", told(&(0..count).collect::<Vec<_>>())),
         );
     }
-    // A ladder takes one seed: folds and repetitions stand in their place.
+    // A ladder uses one seed, with folds and repetitions instead.
     if experiment.ladder.is_some() {
         return;
     }
     let stated = match own_seeds(claimed, project) {
         Ok(stated) => stated,
         Err(problem) => {
-            notes.push(format!("its seeds are not held against the experiment here, which cannot be read: {problem}"));
+            notes.push(format!("its seeds are not compared with the experiment here, which cannot be read: {problem}"));
             return;
         }
     };
     if let Some(stated) = stated.filter(|stated| stated.len() as u64 > count) {
         let problem = format!(
-            "there are {count} seeds, and {} on {} at size {} states {}",
+            "there are {count} seeds, but {} on {} at size {} states {}",
             run.experiment,
             run.datasets.join(", "),
             run.size,
@@ -178,8 +179,8 @@ fn check_seeds(claimed: &Claimed, project: &Path, findings: &mut Vec<Finding>, n
     }
 }
 
-/// The seeds of the project's own experiment of the name, dataset and size; none where it has no such experiment, or why that
-/// cannot be read.
+/// Returns the seeds of the project's own experiment with this name, dataset and size; `None` if it has no such
+/// experiment, an error if that cannot be read.
 fn own_seeds(claimed: &Claimed, project: &Path) -> Result<Option<Vec<u64>>, String> {
     let run = &claimed.run;
     if storage::declarative::as_file_name(&run.experiment).is_err() {

@@ -1,5 +1,5 @@
-//! Fits: every model on every split, with predictions that are of its test flows. What comes of it is what the runner had when
-//! it made the records.
+//! Checks fits: every model on every split, with predictions for its test flows. Reconstructs the state from which the
+//! runner computed the records.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use etcbench_experiment::{
 use etcbench_model::{EpochRecord, FitReport, Implementation, ModelSpec};
 use etcbench_report::{StoredPredictions, read_predictions};
 
-/// The fits with their predictions; none where one cannot be read, or one is missing.
+/// Returns the fits with their predictions, or `None` if one cannot be read or is missing.
 pub(super) fn check(
     claimed: &Claimed,
     variants: &[Option<VariantRun>],
@@ -42,19 +42,19 @@ pub(super) fn check(
     whole.then_some(rows)
 }
 
-/// What a fit is called in messages.
+/// Returns the description of a fit for messages.
 pub(super) fn told(key: &RunKey) -> String {
     format!("{} on {}, {}, seed {}, fold {}", key.model, key.input, key.variant, key.seed, key.fold)
 }
 
-/// What is fitted on every split: model, input, implementation.
+/// A model to fit on every split: model, input, implementation.
 type Row = (String, String, String);
 
 fn row(key: &RunKey) -> Row {
     (key.model.clone(), key.input.clone(), key.implementation.clone())
 }
 
-/// Every model of the experiment has a fit or a failure on every split, once, and nothing else has.
+/// Checks that exactly the models of the experiment have one fit or failure on every split.
 fn check_coverage(claimed: &Claimed, variants: &[Option<VariantRun>], findings: &mut Vec<Finding>) {
     let run = &claimed.run;
     let imported = claimed.is_imported();
@@ -63,7 +63,7 @@ fn check_coverage(claimed: &Claimed, variants: &[Option<VariantRun>], findings: 
     let keys = || run.fits.iter().map(|fit| &fit.key).chain(run.failures.iter().map(|failure| &failure.key));
     keys().for_each(|key| *of_run.entry(key).or_default() += 1);
     for (key, _) in of_run.iter().filter(|(_, count)| **count > 1) {
-        found("run.json", format!("{} is there twice", told(key)));
+        found("run.json", format!("{} is duplicated", told(key)));
     }
     let mut expected: BTreeSet<RunKey> = BTreeSet::new();
     for variant in variants.iter().flatten() {
@@ -72,18 +72,18 @@ fn check_coverage(claimed: &Claimed, variants: &[Option<VariantRun>], findings: 
             (spec.kind.name().to_owned(), spec.input.name().to_owned(), spec.implementation_name().to_owned())
         };
         let specs = specs.into_iter().flat_map(|own| &own.models).map(named);
-        // An experiment without a model of its own was read with one in its place.
+        // An experiment with only external models was read with a built-in model instead.
         let is_stand_in =
             |row: &Row| !claimed.unknown.is_empty() && row.0 == stand_in() && !claimed.names_model(&row.0);
         let mut rows: BTreeSet<Row> = match imported {
             true => BTreeSet::new(),
             false => specs.filter(|row| !is_stand_in(row)).collect(),
         };
-        // Of models that only a run knows, the run says which rows there are; each is in every variant.
+        // The rows of models unknown to this program are taken from the run; each must be in every variant.
         let of_others = keys().filter(|key| imported || claimed.unknown.contains(&key.model));
         rows.extend(of_others.map(row));
         for name in claimed.unknown.iter().filter(|name| !imported && rows.iter().all(|row| row.0 != **name)) {
-            found("run.json", format!("there is no fit of {name}, which the experiment names"));
+            found("run.json", format!("the experiment names {name}, which has no fit"));
         }
         for split in &variant.splits {
             for (model, input, implementation) in &rows {
@@ -102,18 +102,18 @@ fn check_coverage(claimed: &Claimed, variants: &[Option<VariantRun>], findings: 
         }
     }
     for key in expected.iter().filter(|key| !of_run.contains_key(key)) {
-        found("run.json", format!("there is neither a fit nor a failure of {}", told(key)));
+        found("run.json", format!("neither a fit nor a failure of {}", told(key)));
     }
     let read = |key: &RunKey| variants.iter().flatten().any(|variant| variant.name == key.variant);
     let unread = variants.iter().any(Option::is_none);
     for key in of_run.keys().filter(|key| !expected.contains(key) && (read(key) || !unread)) {
-        found("run.json", format!("{} is there, and not asked for by the experiment", told(key)));
+        found("run.json", format!("{} is not part of the experiment", told(key)));
     }
-    // A file of predictions of no fit could be one that was left out.
+    // A file of predictions without a fit could be a result that was left out.
     let files: BTreeSet<String> = run.fits.iter().map(|fit| file_name(variants, &fit.key)).collect();
     for name in claimed.files_in("predictions") {
         if !files.contains(&name) && !unread {
-            found(&name, "is of no fit of run.json".to_owned());
+            found(&name, "belongs to no fit of run.json".to_owned());
         }
     }
 }
@@ -125,7 +125,7 @@ fn file_name(variants: &[Option<VariantRun>], key: &RunKey) -> String {
     format!("predictions/{}-{}-{}-{split}.csv", key.variant, key.model, key.input)
 }
 
-/// A fit as the runner had it.
+/// Checks a fit, and reconstructs it as the runner had it.
 fn check_fit(
     claimed: &Claimed,
     variant: &VariantRun,
@@ -158,7 +158,7 @@ fn check_fit(
     };
     if predictions.classes != variant.features.class_names {
         let (own, stated) = (predictions.classes.join(", "), variant.features.class_names.join(", "));
-        found("classes", format!("the classes are {own}, and those of the flows {stated}"));
+        found("classes", format!("the classes are {own}, but those of the flows {stated}"));
         return None;
     }
     let test_rows = check_predictions(variant, split, &predictions, &mut found)?;
@@ -168,16 +168,16 @@ fn check_fit(
         findings.push(Finding::new(
             "costs",
             "run.json",
-            format!("{}: costs are stated of what is measured, and of nothing else", told(key)),
+            format!("{}: costs must be stated for fits that were measured, and only for those", told(key)),
         ));
         return None;
     }
-    // Counts that nobody could have reached would not add up.
+    // Impossibly large counts would overflow sums.
     let most = 1 << 53;
     let counted = fit.pretraining.iter().flat_map(|seen| &seen.parts).map(|part| part.packets);
     let counted = counted.chain(fit.stages.iter().map(|stage| stage.samples));
     if counted.fold(0, u64::saturating_add) > most {
-        findings.push(Finding::new("format", "run.json", format!("{}: it counts more than there can be", told(key))));
+        findings.push(Finding::new("format", "run.json", format!("{}: it has impossibly large counts", told(key))));
         return None;
     }
     let value = |metric: Metric| {
@@ -199,7 +199,7 @@ fn check_fit(
         predict: fit.predict.unwrap_or(nothing),
         training_flows,
         validation_flows,
-        // Nothing but the record says how large a model is.
+        // Only the record contains the size of a model.
         model_bytes: value(Metric::MODEL_BYTES).unwrap_or_default() as usize,
         test_rows,
         labels: predictions.labels,
@@ -218,7 +218,7 @@ fn check_fit(
     })
 }
 
-/// What decisions are said to cost; nothing but the records says it.
+/// Returns the claimed costs of decisions, which only the records contain.
 fn decision_cost(
     key: &RunKey,
     value: &dyn Fn(Metric) -> Option<f64>,
@@ -236,14 +236,14 @@ fn decision_cost(
         findings.push(Finding::new(
             "costs",
             "records.csv",
-            format!("{told}: decisions cost no time, or 99 % of them come sooner than half of them"),
+            format!("{told}: decisions take no time, or their 99th percentile is below their median"),
         ));
     }
     let memory_bytes = value(Metric::DECISION_MEMORY_BYTES).map(|bytes| bytes as u64);
     Some(DecisionCost { batches, memory_bytes })
 }
 
-/// One prediction for each test flow, of its class; gives the rows of the flows.
+/// Checks that each test flow has one prediction and its own class; returns the rows of the flows.
 fn check_predictions(
     variant: &VariantRun,
     split: &SplitRun,
@@ -275,7 +275,7 @@ fn check_predictions(
         ("predictions", twice, "flow(s) are predicted twice"),
         ("predictions", others, "flow(s) are not in the test part"),
         ("predictions", missing, "test flow(s) have no prediction"),
-        ("labels", wrong, "flow(s) have another class than among the flows"),
+        ("labels", wrong, "flow(s) have a class that differs from the flows file"),
     ] {
         if let Some(first) = ids.first() {
             found(rule, format!("{} {told}, the first {first}", ids.len()));
@@ -285,12 +285,12 @@ fn check_predictions(
     let likeliest = argmax(predictions.probabilities.view());
     if let Some(line) = (0..likeliest.len()).find(|&line| likeliest[line] != predictions.predicted[line]) {
         let id = &predictions.flows[line];
-        found("predictions", format!("{id}: the predicted class is not that of the highest probability"));
+        found("predictions", format!("{id}: the predicted class does not have the highest probability"));
     }
     fine.then_some(rows)
 }
 
-/// The training curves, which nothing but the records has.
+/// Returns the training curves, which only the records contain.
 fn epochs(records: &[&Record]) -> Vec<EpochRecord> {
     let mut epochs: Vec<EpochRecord> = Vec::new();
     for record in records {
@@ -315,7 +315,7 @@ fn epochs(records: &[&Record]) -> Vec<EpochRecord> {
     epochs
 }
 
-/// The settings tried are those of the experiment, and the best of them was taken.
+/// Checks that the settings of the experiment were tried and the best was chosen.
 fn check_tuning(
     claimed: &Claimed,
     variant: &VariantRun,
@@ -332,7 +332,7 @@ fn check_tuning(
         .map(|(place, record)| Trial {
             setting: record.setting.clone().unwrap_or_default(),
             macro_f1: record.value,
-            // Only their sum is stored.
+            // Only the sum of the times is stored.
             wall_seconds: if place == 0 { seconds.unwrap_or_default() } else { 0.0 },
         })
         .collect();
@@ -345,7 +345,7 @@ fn check_tuning(
                 let stated = stated.unwrap_or_default();
                 if tried != stated.iter().map(String::as_str).collect::<Vec<_>>() {
                     found(format!(
-                        "{} settings were tried, and the experiment's are {}: {}",
+                        "{} settings were tried, but the experiment has {}: {}",
                         tried.len(),
                         stated.len(),
                         stated.join("; ")
@@ -354,17 +354,17 @@ fn check_tuning(
             }
             Err(error) => found(error.to_string()),
         },
-        // Of a model that only the run knows, the budget is all that can be asked.
+        // For a model unknown to this program, only the budget can be checked.
         None => {
             let budget = claimed.experiment.tune.as_ref().map_or(0, |tune| tune.budget);
             if tried.len() > budget {
-                found(format!("{} settings were tried, and the budget is {budget}", tried.len()));
+                found(format!("{} settings were tried, but the budget is {budget}", tried.len()));
             }
         }
     }
     if trials.is_empty() {
         if fit.setting.is_some() {
-            found("a setting was chosen, and none was tried".to_owned());
+            found("a setting was chosen, but none was tried".to_owned());
         }
         return None;
     }
@@ -375,15 +375,15 @@ fn check_tuning(
     let best = &tuning.trials[tuning.chosen].setting;
     if fit.setting.as_ref() != Some(best) {
         let own = fit.setting.as_deref().unwrap_or("none");
-        found(format!("the setting chosen is {own}, and the best on the validation part is {best}"));
+        found(format!("the setting chosen is {own}, but the best on the validation part is {best}"));
     }
     Some(tuning)
 }
 
-/// What clocks may differ by: the steps in which processor time is counted.
+/// The tolerance between clocks, in seconds.
 const CLOCK_STEP: f64 = 0.1;
 
-/// Times that cannot be together.
+/// Reports inconsistent times.
 fn check_costs(fit: &FitFacts, findings: &mut Vec<Finding>) {
     let mut found =
         |problem: String| findings.push(Finding::new("costs", "run.json", format!("{}: {problem}", told(&fit.key))));
@@ -391,14 +391,14 @@ fn check_costs(fit: &FitFacts, findings: &mut Vec<Finding>) {
         let Some(cost) = cost else { continue };
         let seconds = [Some(cost.wall_seconds), cost.cpu_seconds];
         if seconds.into_iter().flatten().any(|seconds| !seconds.is_finite() || seconds < 0.0) {
-            found(format!("{what} took no time that there is"));
+            found(format!("{what} has a negative or infinite time"));
         }
     }
     let Some(cost) = fit.fit else { return };
-    // An ELMo from the cache has the time of its first computation.
+    // Only the stage `fit` is compared: an ELMo from the cache has the time of its first computation.
     let longest =
         fit.stages.iter().filter(|stage| stage.stage == "fit").map(|stage| stage.wall_seconds).fold(0.0, f64::max);
     if longest > cost.wall_seconds + CLOCK_STEP {
-        found(format!("its stage took {longest} s, and the whole fit {} s", cost.wall_seconds));
+        found(format!("its stage took {longest} s, but the whole fit {} s", cost.wall_seconds));
     }
 }

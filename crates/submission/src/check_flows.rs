@@ -1,4 +1,4 @@
-//! Which data a bundle says that it is of, and whether its flows and their classes are of that.
+//! Checks the data that a bundle claims to use, and that its flows and their classes come from it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
@@ -14,16 +14,16 @@ use etcbench_feature::{FeatureSet, Sample, Selection};
 use etcbench_split::{SmallClasses, read_flows};
 use etcbench_storage::is_file_or_stock;
 
-/// The manifests are those that `run.json` names, and its captures theirs.
+/// Checks that the manifests match `run.json`, and that its captures match the manifests.
 pub(super) fn check_manifests(bundle: &Bundle, claimed: &Claimed, findings: &mut Vec<Finding>) {
     let run = &claimed.run;
     let mut found = |place: &str, problem: String| findings.push(Finding::new("manifests", place, problem));
     for stated in &run.manifests {
         let name = format!("manifests/{}.json", stated.dataset);
         match bundle.files.get(&name) {
-            None => found(&name, "is missing, and run.json names it".to_owned()),
+            None => found(&name, "is missing, but listed in run.json".to_owned()),
             Some(content) if sha256(content) != stated.sha256 => {
-                found(&name, "is another one than run.json names by its SHA-256".to_owned());
+                found(&name, "its SHA-256 differs from run.json".to_owned());
             }
             Some(_) => {}
         }
@@ -31,14 +31,14 @@ pub(super) fn check_manifests(bundle: &Bundle, claimed: &Claimed, findings: &mut
     for dataset in &run.datasets {
         let name = format!("manifests/{dataset}.json");
         let Some(manifest) = manifest(claimed, dataset) else {
-            found(&name, "is no manifest, or missing".to_owned());
+            found(&name, "is missing or not a manifest".to_owned());
             continue;
         };
         if run.manifests.iter().all(|stated| stated.dataset != *dataset) {
-            found("run.json", format!("names no manifest of {dataset}"));
+            found("run.json", format!("lists no manifest of {dataset}"));
         }
         if manifest.dataset != *dataset {
-            found(&name, format!("is of dataset {}", manifest.dataset));
+            found(&name, format!("is for dataset {}", manifest.dataset));
         }
         let used: BTreeMap<&str, &ManifestEntry> =
             manifest.of(EntryState::Used).map(|entry| (entry.path.as_str(), entry)).collect();
@@ -47,27 +47,27 @@ pub(super) fn check_manifests(bundle: &Bundle, claimed: &Claimed, findings: &mut
             let path = path_of(dataset, &capture.capture, &used);
             in_run.insert(path);
             let told = match used.get(path) {
-                None => "is in run.json and not used in the manifest",
+                None => "is in run.json but not used in the manifest",
                 Some(entry) if entry.sha256.as_deref() != Some(&capture.sha256) => {
-                    "has another SHA-256 in run.json than in the manifest"
+                    "its SHA-256 differs between run.json and the manifest"
                 }
                 Some(entry) if entry.packets.is_some_and(|packets| packets != capture.summary.packets) => {
-                    "has another number of packets in run.json than in the manifest"
+                    "its number of packets differs between run.json and the manifest"
                 }
                 Some(_) => continue,
             };
             found(&name, format!("{}: {told}", capture.capture));
         }
         for (path, _) in used.iter().filter(|(path, entry)| entry.sha256.is_some() && !in_run.contains(**path)) {
-            found(&name, format!("{path}: is used in the manifest and not in run.json"));
+            found(&name, format!("{path}: is used in the manifest but not in run.json"));
         }
     }
     for capture in run.captures.iter().filter(|capture| !run.datasets.contains(&capture.dataset)) {
-        found("run.json", format!("{}: is of {}, which the run is not on", capture.capture, capture.dataset));
+        found("run.json", format!("{}: is from {}, not a dataset of the run", capture.capture, capture.dataset));
     }
 }
 
-/// Where the project has the definitions of the datasets, captures have the labels that these give.
+/// Checks that captures have the labels that the datasets' definitions assign, if the project has them.
 pub(super) fn check_definitions(
     claimed: &Claimed,
     project: &Path,
@@ -79,7 +79,7 @@ pub(super) fn check_definitions(
         let path = definition_path(project, dataset);
         let definition = is_file_or_stock(&path).then(|| DatasetDefinition::read(&path).ok()).flatten();
         let Some(definition) = definition.filter(|own| own.digest == manifest.definition) else {
-            notes.push(format!("its definition of {dataset} is not here: labels are held against its manifest alone"));
+            notes.push(format!("its definition of {dataset} is not in this project: only its manifest is checked"));
             continue;
         };
         for entry in manifest.of(EntryState::Used) {
@@ -90,14 +90,15 @@ pub(super) fn check_definitions(
                 };
                 let own = own.map_or_else(|problem| problem, |labels| shown(&labels));
                 let problem =
-                    format!("{} has {}, and by the dataset's definition {own}", entry.path, shown(&entry.labels));
+                    format!("{} has {}, but by the dataset's definition {own}", entry.path, shown(&entry.labels));
                 findings.push(Finding::new("labels", format!("manifests/{dataset}.json"), problem));
             }
         }
     }
 }
 
-/// The path of a capture in its dataset's folder: of several datasets, captures are named with theirs.
+/// Returns the path of a capture in its dataset's folder: with several datasets, names of captures begin with the
+/// dataset.
 fn path_of<'a>(dataset: &str, capture: &'a str, used: &BTreeMap<&str, &ManifestEntry>) -> &'a str {
     let without = || capture.strip_prefix(dataset)?.strip_prefix('/');
     if used.contains_key(capture) { capture } else { without().unwrap_or(capture) }
@@ -107,7 +108,7 @@ fn manifest(claimed: &Claimed, dataset: &str) -> Option<Manifest> {
     read_manifest(&claimed.folder().join("manifests").join(format!("{dataset}.json"))).ok()
 }
 
-/// The flows of every variant of `run.json`; none of one whose file cannot be read.
+/// Returns the flows of every variant of `run.json`; `None` for one whose file cannot be read.
 pub(super) fn check_flows(claimed: &Claimed, findings: &mut Vec<Finding>) -> Vec<Option<FeatureSet>> {
     let manifests: Vec<Manifest> =
         claimed.run.datasets.iter().filter_map(|dataset| manifest(claimed, dataset)).collect();
@@ -122,7 +123,7 @@ fn check_variant(
 ) -> Option<FeatureSet> {
     let name = format!("flows/{}.csv", facts.name);
     let Some(variant) = claimed.experiment.variants.iter().find(|variant| variant.name == facts.name) else {
-        let problem = format!("variant {} is none of the experiment's", facts.name);
+        let problem = format!("the experiment has no variant {}", facts.name);
         findings.push(Finding::new("experiment", "run.json", problem));
         return None;
     };
@@ -141,7 +142,7 @@ fn check_variant(
     Some(flows)
 }
 
-/// The classes of `run.json` are those that the selection lists, but for what was left out.
+/// Checks that the classes of `run.json` are those that the selection lists, except for classes that were left out.
 fn check_classes(claimed: &Claimed, facts: &VariantFacts, variant: &Variant, findings: &mut Vec<Finding>) {
     let mut found = |problem: String| {
         findings.push(Finding::new("classes", "run.json", format!("{}: {problem}", facts.name)));
@@ -151,7 +152,7 @@ fn check_classes(claimed: &Claimed, facts: &VariantFacts, variant: &Variant, fin
     let small: Vec<&str> = facts.small_classes.iter().map(|small| small.class.as_str()).collect();
     if !small.is_empty() && variant.split.small_classes != Some(SmallClasses::LeaveOut) {
         found(format!(
-            "{} is left out as too small, and the experiment does not say small_classes = \"leave_out\"",
+            "{} is left out as too small, but the experiment does not set small_classes = \"leave_out\"",
             small.join(", ")
         ));
     }
@@ -159,20 +160,21 @@ fn check_classes(claimed: &Claimed, facts: &VariantFacts, variant: &Variant, fin
         let left = |name: &&String| !unknown.contains(name) && !small.contains(&name.as_str());
         let expected: Vec<String> = listed.iter().filter(left).cloned().collect();
         if own != expected {
-            found(format!("the classes are {}, and the experiment lists {}", own.join(", "), expected.join(", ")));
+            found(format!("the classes are {}, but the experiment lists {}", own.join(", "), expected.join(", ")));
         }
     } else if !own.is_sorted() {
         found(format!(
-            "the classes are {}, and those that no experiment lists stand in ascending order",
+            "the classes are {}; if the experiment lists none, they must be in ascending order",
             own.join(", ")
         ));
     }
     if own.iter().collect::<BTreeSet<_>>().len() != own.len() {
-        found("a class is named twice".to_owned());
+        found("a class is duplicated".to_owned());
     }
 }
 
-/// No flow twice, and each of a capture of the run and one of its flows.
+/// Checks that flows are distinct and that each belongs to a capture of the run, with a number within the capture's
+/// flows.
 fn check_ids(claimed: &Claimed, name: &str, flows: &FeatureSet, findings: &mut Vec<Finding>) {
     let mut most: HashMap<&str, u64> = HashMap::new();
     for capture in &claimed.run.captures {
@@ -195,9 +197,9 @@ fn check_ids(claimed: &Claimed, name: &str, flows: &FeatureSet, findings: &mut V
         }
     }
     for (ids, told) in [
-        (twice, "flow(s) are there twice"),
-        (unknown, "flow(s) are of no capture of run.json"),
-        (beyond, "flow(s) have numbers beyond the flows of their captures"),
+        (twice, "flow(s) are duplicated"),
+        (unknown, "flow(s) belong to no capture of run.json"),
+        (beyond, "flow(s) have numbers beyond the number of flows of their captures"),
     ] {
         if let Some(first) = ids.first() {
             findings.push(Finding::new("flows", name, format!("{} {told}, the first {first}", ids.len())));
@@ -205,25 +207,25 @@ fn check_ids(claimed: &Claimed, name: &str, flows: &FeatureSet, findings: &mut V
     }
 }
 
-/// As many flows as `run.json` says, and no more of a class than the selection allows.
+/// Checks the numbers of flows against `run.json`, and that no class has more than the selection allows.
 fn check_counts(facts: &VariantFacts, variant: &Variant, name: &str, flows: &FeatureSet, findings: &mut Vec<Finding>) {
     let mut found = |problem: String| findings.push(Finding::new("flows", name, problem));
     if flows.len() != facts.flows {
-        found(format!("has {} flows, and run.json says {}", flows.len(), facts.flows));
+        found(format!("has {} flows, but {} in run.json", flows.len(), facts.flows));
     }
     let most = variant.selection.maximum_flows_per_class.filter(|_| variant.selection.sample == Sample::Flow);
     for (class, (class_name, stated)) in facts.flows_per_class.iter().enumerate() {
         let count = flows.labels.iter().filter(|&&label| label as usize == class).count();
         if count != *stated {
-            found(format!("has {count} flows of class {class_name}, and run.json says {stated}"));
+            found(format!("has {count} flows of class {class_name}, but {stated} in run.json"));
         }
         if let Some(most) = most.filter(|&most| count > most) {
-            found(format!("has {count} flows of class {class_name}, and the experiment takes {most} at most"));
+            found(format!("has {count} flows of class {class_name}, but the experiment allows at most {most}"));
         }
     }
 }
 
-/// Where whole captures have the labels, each flow's class is that of its capture in the manifest.
+/// If labels apply to whole captures, checks that each flow has the class of its capture in the manifest.
 fn check_labels(
     claimed: &Claimed,
     selection: &Selection,
@@ -233,7 +235,7 @@ fn check_labels(
     findings: &mut Vec<Finding>,
 ) {
     let columns = selection.label_columns();
-    // The class that each capture gives; none of one whose flows are labelled one by one.
+    // The class of each capture, without captures whose flows are labelled individually.
     let mut classes: HashMap<&str, Option<String>> = HashMap::new();
     for (manifest, dataset) in manifests.iter().zip(&claimed.run.datasets) {
         let used: BTreeMap<&str, &ManifestEntry> =
@@ -251,11 +253,11 @@ fn check_labels(
         let own = &flows.class_names[label as usize];
         if stated.as_ref() != Some(own) {
             let stated = stated.as_deref().unwrap_or("none of the classes");
-            wrong.push(format!("{} is {own}, and its capture {stated}", flow.flow_id()));
+            wrong.push(format!("{} is {own}, but its capture {stated}", flow.flow_id()));
         }
     }
     if let Some(first) = wrong.first() {
-        let problem = format!("{} flow(s) have another class than the manifest gives, the first: {first}", wrong.len());
+        let problem = format!("{} flow(s) have a class other than in the manifest, the first: {first}", wrong.len());
         findings.push(Finding::new("labels", name, problem));
     }
 }

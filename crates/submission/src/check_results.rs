@@ -1,5 +1,5 @@
-//! Results: records, tests of difference, leak reports, tables and model cards are made again of what was checked before, and
-//! are those that are claimed.
+//! Checks results: recomputes records, tests of difference, leak reports, tables and model cards from what was checked
+//! before, and compares them with the claims.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -19,17 +19,18 @@ use etcbench_model::external::Failure;
 use etcbench_report::{RunHeading, run_table_texts};
 use etcbench_storage as storage;
 
-/// What was made again of a bundle before.
+/// What earlier steps recomputed from a bundle.
 pub(super) struct MadeAgain {
     /// The variants with their flows and splits.
     pub variants: Vec<Option<VariantRun>>,
     /// The fits with their predictions.
     pub rows: Option<Vec<FittedRow>>,
-    /// Whether the bundle was made by this version, which has the same metrics and tables.
+    /// Whether the bundle is from this version, which has the same metrics and tables.
     pub same_version: bool,
 }
 
-/// Everything that is made of predictions and splits. Without all fits only what each split gives away can be looked at.
+/// Checks everything that is derived from predictions and splits. If not all fits are available, only leaks, cards and
+/// published numbers are checked.
 pub(super) fn check(
     bundle: &Bundle,
     claimed: &Claimed,
@@ -56,7 +57,7 @@ pub(super) fn check(
     if let Some(stated) = &claimed.stored.facts.best
         && BestScore::of(&records).as_ref() != Some(stated)
     {
-        let problem = format!("the best score is stated as {stated}, which is not that of the records");
+        let problem = format!("the best score is stated as {stated}, which differs from the records");
         findings.push(Finding::new("records", "run.json", problem));
     }
     let again = match comparisons(&run).and_then(|comparisons| comparisons_csv(&comparisons)) {
@@ -73,7 +74,7 @@ pub(super) fn check(
     if same_version { check_tables(bundle, claimed, &records, &again, findings) } else { Ok(()) }
 }
 
-/// The run as the runner had it, of flows, splits and predictions.
+/// Reconstructs the run as the runner had it, from flows, splits and predictions.
 fn rebuilt(claimed: &Claimed, variants: Vec<VariantRun>, rows: Vec<FittedRow>) -> Run {
     let facts = &claimed.stored.facts;
     let failures = claimed.run.failures.iter().map(|failure| FailedFit {
@@ -102,7 +103,7 @@ fn rebuilt(claimed: &Claimed, variants: Vec<VariantRun>, rows: Vec<FittedRow>) -
     }
 }
 
-/// What names a value.
+/// The key that identifies a value.
 type ValueKey<'a> = (&'a RunKey, Option<&'a str>, Option<&'a str>, Option<&'a str>, Option<usize>, &'a str);
 
 fn by_key(records: &[Record]) -> BTreeMap<ValueKey<'_>, Vec<Option<f64>>> {
@@ -115,7 +116,7 @@ fn by_key(records: &[Record]) -> BTreeMap<ValueKey<'_>, Vec<Option<f64>>> {
     values
 }
 
-/// Every record is there once, with the value that is measured, and no other.
+/// Checks that every record appears once, with the recomputed value, and that there are no others.
 fn check_records(own: &[Record], measured: &[Record], same_version: bool, findings: &mut Vec<Finding>) {
     let has_metric = |name: &str| own.iter().any(|record| record.metric == name);
     let missed: BTreeSet<&str> =
@@ -136,34 +137,34 @@ fn check_records(own: &[Record], measured: &[Record], same_version: bool, findin
     };
     for (key, values) in &own {
         let problem = match (values.as_slice(), measured.get(key).map(Vec::as_slice)) {
-            (_, None) => format!("{} is claimed, and nothing of the bundle gives it", name(key)),
+            (_, None) => format!("{} is claimed, but not derivable from the bundle", name(key)),
             (own, Some(measured)) if own == measured => continue,
             ([own], Some([measured])) => {
-                format!("{} is claimed as {}, and is {}", name(key), shown(*own), shown(*measured))
+                format!("{} is claimed as {}, but is {}", name(key), shown(*own), shown(*measured))
             }
-            _ => format!("{} is claimed several times", name(key)),
+            _ => format!("{} is claimed more than once", name(key)),
         };
         problems.push((rule(key), problem));
     }
     for key in measured.keys().filter(|key| !own.contains_key(*key) && missed.contains(key.5)) {
         problems.push((rule(key), format!("{} is missing", name(key))));
     }
-    // One edit can move hundreds of values; the first of each rule says what kind it is.
+    // One edit can change hundreds of values; the first few of each rule are enough to see its kind.
     for of in ["records", "costs"] {
         let all: Vec<&String> = problems.iter().filter(|(rule, _)| *rule == of).map(|(_, problem)| problem).collect();
         for problem in all.iter().take(MOST_TOLD) {
             findings.push(Finding::new(of, "records.csv", (*problem).clone()));
         }
         if let Some(more) = all.len().checked_sub(MOST_TOLD).filter(|more| *more > 0) {
-            findings.push(Finding::new(of, "records.csv", format!("{more} more values are not those measured")));
+            findings.push(Finding::new(of, "records.csv", format!("{more} more values differ from those recomputed")));
         }
     }
 }
 
-/// How many values that are wrong in the same way are told one by one.
+/// Number of wrong values of each rule that are listed individually.
 const MOST_TOLD: usize = 3;
 
-/// What flows, classes and splits say of a leak report; the rest needs the captures.
+/// Checks the parts of a leak report that follow from flows, classes and splits; the rest needs the captures.
 fn check_leaks(claimed: &Claimed, variant: &VariantRun, findings: &mut Vec<Finding>) {
     let mut found = |problem: String| findings.push(Finding::new("leaks", "leaks.json", problem));
     let splits: Vec<_> = variant.splits.iter().map(|run| &run.split).collect();
@@ -173,7 +174,7 @@ fn check_leaks(claimed: &Claimed, variant: &VariantRun, findings: &mut Vec<Findi
         own.map(|leaks| ((leaks.seed, leaks.fold), &leaks.report)).collect();
     if stated.len() != variant.splits.len() {
         found(format!(
-            "{}: {} splits are reported on, and there are {}",
+            "{}: {} splits have a report, but there are {}",
             variant.name,
             stated.len(),
             variant.splits.len()
@@ -182,33 +183,33 @@ fn check_leaks(claimed: &Claimed, variant: &VariantRun, findings: &mut Vec<Findi
     for (run, measured) in variant.splits.iter().zip(&measured) {
         let place = format!("{}, seed {}, fold {}", variant.name, run.seed, run.fold);
         let Some(stated) = stated.get(&(run.seed, run.fold)) else {
-            found(format!("{place}: there is no report"));
+            found(format!("{place}: no report"));
             continue;
         };
         let counts = |report: &LeakReport| (report.training_flows, report.test_flows);
         if counts(stated) != counts(measured) {
             found(format!(
-                "{place}: training and test flows are {:?}, and those of the split {:?}",
+                "{place}: training and test flows are {:?}, but those of the split {:?}",
                 counts(stated),
                 counts(measured)
             ));
         }
         if stated.majority_macro_f1 != measured.majority_macro_f1 {
             let (own, of_split) = (stated.majority_macro_f1, measured.majority_macro_f1);
-            found(format!("{place}: the most frequent class scores {own}, and in the split {of_split}"));
+            found(format!("{place}: the most frequent class scores {own}, but in the split {of_split}"));
         }
-        // Where nobody measured times, none are said to be shared.
+        // If times were not measured, the report has no flows shared in time.
         let timeless = Shared { concurrent_flows: 0, within_training_time_flows: 0, ..measured.shared.clone() };
         if stated.shared != measured.shared && stated.shared != timeless {
-            found(format!("{place}: what training and test part share is not that of the split"));
+            found(format!("{place}: what training and test part share differs from the split"));
         }
         if stated.classes != measured.classes {
-            found(format!("{place}: the captures of the classes are not those of the flows"));
+            found(format!("{place}: the captures of the classes differ from those of the flows"));
         }
     }
 }
 
-/// The model cards are those of the run.
+/// Checks that the model cards are those of the run.
 fn check_cards(bundle: &Bundle, claimed: &Claimed, findings: &mut Vec<Finding>) -> Result<(), SubmissionError> {
     let own = bundle.files.get("cards.json").map(Vec::as_slice).unwrap_or_default();
     let stated: Vec<super::card::Card> = match serde_json::from_slice(own) {
@@ -220,33 +221,33 @@ fn check_cards(bundle: &Bundle, claimed: &Claimed, findings: &mut Vec<Finding>) 
     };
     let again = cards(&claimed.run, &claimed.stored.experiment);
     for (place, card) in again.iter().enumerate() {
-        // The weights are not in the bundle; their hashes are for who has them.
+        // The weights are not in the bundle; their hashes are for those who have the weights.
         let same = stated
             .get(place)
             .is_some_and(|stated| super::card::Card { weights: card.weights.clone(), ..stated.clone() } == *card);
         if !same {
-            let problem = format!("the card of {} is not that of run.json and experiment.toml", card.model);
+            let problem = format!("the card of {} differs from run.json and experiment.toml", card.model);
             findings.push(Finding::new("tables", "cards.json", problem));
         }
     }
     if stated.len() != again.len() {
-        let problem = format!("has {} cards, and the run {} models", stated.len(), again.len());
+        let problem = format!("has {} cards, but the run {} models", stated.len(), again.len());
         findings.push(Finding::new("tables", "cards.json", problem));
     }
     Ok(())
 }
 
-/// Published numbers are those that the project has for the experiment, where it has any.
+/// Checks that published numbers are those that the project has for the experiment, if any.
 fn check_published(bundle: &Bundle, claimed: &Claimed, project: &Path, findings: &mut Vec<Finding>) {
     let path = project.join("paper/published").join(format!("{}.csv", claimed.run.experiment));
     let Ok(known) = storage::or_stock(&path, std::fs::read(&path)) else { return };
     if bundle.files.get(PUBLISHED) != Some(&known) {
-        let problem = format!("is not the {}.csv of published numbers that is known here", claimed.run.experiment);
+        let problem = format!("differs from the {}.csv of published numbers in this project", claimed.run.experiment);
         findings.push(Finding::new("tables", PUBLISHED, problem));
     }
 }
 
-/// The tables are those that the records give.
+/// Checks that the tables are those of the records.
 fn check_tables(
     bundle: &Bundle,
     claimed: &Claimed,
@@ -269,7 +270,7 @@ fn check_tables(
     let own = || bundle.files.iter().filter(|(name, _)| name.starts_with("tables/"));
     for (name, content) in own() {
         match made.get(name) {
-            None => findings.push(Finding::new("tables", name, "is no table of the run")),
+            None => findings.push(Finding::new("tables", name, "is not a table of the run")),
             Some(again) => {
                 let difference = first_difference(content, again.as_bytes());
                 findings.extend(difference.map(|difference| Finding::new("tables", name, difference)));
@@ -282,7 +283,7 @@ fn check_tables(
     Ok(())
 }
 
-/// The first line in which two texts differ.
+/// Describes the first line in which two texts differ.
 fn first_difference(own: &[u8], again: &[u8]) -> Option<String> {
     if own == again {
         return None;
@@ -291,12 +292,12 @@ fn first_difference(own: &[u8], again: &[u8]) -> Option<String> {
     let (mut ours, mut theirs) = (own.lines(), again.lines());
     for line in 1.. {
         match (ours.next(), theirs.next()) {
-            (None, None) => return Some("differs in how its lines end".to_owned()),
+            (None, None) => return Some("differs in its line endings".to_owned()),
             (own, again) if own != again => {
                 let shown = |line: Option<&str>| {
                     line.map_or_else(|| "nothing".to_owned(), |line| line.chars().take(200).collect())
                 };
-                return Some(format!("line {line} is {}, and made again it is {}", shown(own), shown(again)));
+                return Some(format!("line {line} is {}, but recomputed {}", shown(own), shown(again)));
             }
             _ => {}
         }

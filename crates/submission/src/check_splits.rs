@@ -1,4 +1,5 @@
-//! Splits: each is drawn again from flows, classes, method and seed, and none trains on what it tests.
+//! Checks splits: draws each again from flows, classes, method and seed, and checks that no split trains on what it
+//! tests.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +11,7 @@ use etcbench_split::{
     Part, Split, SplitMethod, SplitOptions, SplitSummary, group_of, read_split, sample_training, split,
 };
 
-/// The variants with the splits that are claimed; none of one whose flows or splits cannot be read.
+/// Returns the variants with the claimed splits; `None` for one whose flows or splits cannot be read.
 pub(super) fn check(
     claimed: &Claimed,
     flows: Vec<Option<FeatureSet>>,
@@ -42,14 +43,10 @@ fn check_variant(
         let count = match &drawn {
             Some(Ok(drawn)) => drawn.len(),
             Some(Err(problem)) => {
-                found(
-                    "splits",
-                    &facts.name,
-                    format!("seed {seed}: the flows cannot be divided as is stated: {problem}"),
-                );
+                found("splits", &facts.name, format!("seed {seed}: the flows cannot be split as stated: {problem}"));
                 variant.split.count().unwrap_or(1)
             }
-            // Of a split file nobody knows how many it has.
+            // The number of splits in a split file is unknown.
             None => stated_count(claimed, facts, seed),
         };
         most = count.max(most);
@@ -58,7 +55,7 @@ fn check_variant(
             let name = place(count, seed, fold);
             let path = claimed.folder().join(&name);
             if !path.is_file() {
-                found("seeds", &name, format!("is missing: there is no split of seed {seed}, fold {fold}"));
+                found("seeds", &name, format!("is missing: no split of seed {seed}, fold {fold}"));
                 whole = false;
                 continue;
             }
@@ -91,7 +88,7 @@ fn check_variant(
                 found(
                     "separation",
                     &facts.name,
-                    format!("seed {seed}: {id} is tested {times} times in the folds, and not {repeats}"),
+                    format!("seed {seed}: {id} is tested {times} times in the folds instead of {repeats}"),
                 );
             }
         }
@@ -117,7 +114,7 @@ fn check_variant(
     whole.then_some(run)
 }
 
-/// The splits that method and seed give; none of a split file, which the bundle does not have.
+/// Draws the splits of a method and seed; returns `None` for a split file, which the bundle does not contain.
 fn drawn(variant: &Variant, features: &FeatureSet, seed: u64) -> Option<Result<Vec<Split>, String>> {
     if variant.split.method == SplitMethod::File {
         return None;
@@ -125,7 +122,7 @@ fn drawn(variant: &Variant, features: &FeatureSet, seed: u64) -> Option<Result<V
     Some(split(features, &variant.split, seed).map_err(|error| error.to_string()))
 }
 
-/// How many splits of a seed are claimed.
+/// Returns the number of claimed splits of a seed.
 fn stated_count(claimed: &Claimed, facts: &VariantFacts, seed: u64) -> usize {
     let there = |fold: usize| {
         let name = format!("splits/{}-seed{seed}-fold{fold}.csv", facts.name);
@@ -134,7 +131,7 @@ fn stated_count(claimed: &Claimed, facts: &VariantFacts, seed: u64) -> usize {
     (0..).take_while(|&fold| there(fold)).count().max(1)
 }
 
-/// Flows that are in another part than the method gives.
+/// Describes flows that are in a different part than the method assigns.
 fn moved(features: &FeatureSet, own: &Split, drawn: &Split) -> Option<String> {
     let parts = |split: &Split| -> BTreeMap<usize, &'static str> {
         Part::ALL.iter().flat_map(|part| split.part(*part).iter().map(|&row| (row, part.name()))).collect()
@@ -145,13 +142,13 @@ fn moved(features: &FeatureSet, own: &Split, drawn: &Split) -> Option<String> {
     let id = features.provenance[first].flow_id();
     let drawn = drawn.get(&first).unwrap_or(&"no part");
     Some(format!(
-        "{} flow(s) are in another part than is drawn, the first: {id} is in {} and drawn for {drawn}",
+        "{} flow(s) are in a different part than drawn, the first: {id} is in {} but drawn for {drawn}",
         wrong.len(),
         own[&first]
     ))
 }
 
-/// A group that is tested and in another part too, where groups are to be whole.
+/// Describes groups that are both in the test part and in another part, if groups must not be divided.
 fn on_both_sides(features: &FeatureSet, own: &Split, options: &SplitOptions) -> Option<String> {
     let by = match options.method {
         SplitMethod::Grouped => options.group.unwrap_or_default(),
@@ -165,10 +162,10 @@ fn on_both_sides(features: &FeatureSet, own: &Split, options: &SplitOptions) -> 
     let others: BTreeSet<String> = groups(&own.train).union(&groups(&own.validation)).cloned().collect();
     let shared: Vec<&String> = tested.intersection(&others).collect();
     let first = shared.first()?;
-    Some(format!("{} {}(s) are tested and trained on, the first {first}", shared.len(), by.name()))
+    Some(format!("{} {}(s) are both tested and trained on, the first {first}", shared.len(), by.name()))
 }
 
-/// What `run.json` says that parts share.
+/// Checks the captures that parts share according to `run.json`.
 fn check_shared(facts: &VariantFacts, runs: &[SplitRun], findings: &mut Vec<Finding>) {
     let of_run = |run: &SplitRun| {
         let (seed, fold) = (run.seed, run.fold);
@@ -183,12 +180,12 @@ fn check_shared(facts: &VariantFacts, runs: &[SplitRun], findings: &mut Vec<Find
     };
     let measured: Vec<SharedCaptures> = runs.iter().flat_map(of_run).collect();
     if measured != facts.shared_captures {
-        let problem = format!("{}: the captures that parts share are not those of the splits", facts.name);
+        let problem = format!("{}: the captures that parts share differ from the splits", facts.name);
         findings.push(Finding::new("leaks", "run.json", problem));
     }
 }
 
-/// Splits that no seed of the experiment has.
+/// Reports splits that belong to no seed of the experiment.
 fn check_no_others(claimed: &Claimed, checked: &[Option<VariantRun>], findings: &mut Vec<Finding>) {
     let mut known = BTreeSet::new();
     for variant in checked.iter().flatten() {
@@ -199,11 +196,11 @@ fn check_no_others(claimed: &Claimed, checked: &[Option<VariantRun>], findings: 
                 .map(|run| format!("splits/{}-{}.csv", variant.name, variant.split_name(run.seed, run.fold))),
         );
     }
-    // Where a variant could not be read, its splits are not looked for.
+    // If a variant could not be read, its splits are unknown.
     if checked.iter().any(Option::is_none) {
         return;
     }
     for name in claimed.files_in("splits").into_iter().filter(|name| !known.contains(name)) {
-        findings.push(Finding::new("seeds", name, "is of no seed and fold of the experiment"));
+        findings.push(Finding::new("seeds", name, "belongs to no seed and fold of the experiment"));
     }
 }

@@ -1,5 +1,5 @@
-//! What a bundle claims, read: the run's folder as it was, `run.json` with all that the check looks at, and the experiment. A
-//! bundle is read without the folders of external models: those are taken out of the experiment, and known by name alone.
+//! The claims of a bundle: the run's folder, the checked part of `run.json`, and the experiment. A bundle is read
+//! without the folders of external models: these models are removed from the experiment and known only by name.
 
 use std::path::{Path, PathBuf};
 
@@ -15,11 +15,11 @@ use etcbench_report::{ReportError, RunFacts, StoredRun, read_leaks, read_records
 use etcbench_split::SmallClass;
 use etcbench_storage::{self as storage, TemporaryFolder};
 
-/// What temporary folders are called.
+/// Prefix of temporary folders.
 const PREFIX: &str = "etcbench-bundle-";
-/// The file of the published numbers of a bundle's experiment; the check puts it where such files are.
+/// The file with the published numbers of a bundle's experiment; the check copies it to a folder of published tables.
 pub(super) const PUBLISHED: &str = "published.csv";
-/// The folder that the check puts it into.
+/// The folder of published tables.
 const PUBLISHED_FOLDER: &str = "published";
 
 /// The part of a `run.json` that is checked.
@@ -106,21 +106,21 @@ pub(super) struct FailureFacts {
 
 /// A bundle's claims.
 pub(super) struct Claimed {
-    /// The run's folder, made of the bundle's files; removed with this.
+    /// The run's folder, written from the bundle's files; removed when dropped.
     folder: TemporaryFolder,
     pub run: RunFile,
     pub stored: StoredRun,
     /// Without the models in `unknown`.
     pub experiment: Experiment,
-    /// The external models of the experiment, and ensembles of them.
+    /// The external models of the experiment, and ensembles with them.
     pub unknown: Vec<String>,
 }
 
 impl Claimed {
-    /// Reads a bundle; what cannot be read becomes findings.
+    /// Reads a bundle; problems become findings.
     ///
     /// # Errors
-    /// A temporary folder that cannot be written.
+    /// A temporary folder cannot be written.
     pub(super) fn read(bundle: &Bundle, findings: &mut Vec<Finding>) -> Result<Option<Self>, SubmissionError> {
         let folder = TemporaryFolder::new(PREFIX).map_err(io(Path::new("a temporary folder")))?;
         let place = folder.path().join("run");
@@ -130,7 +130,7 @@ impl Claimed {
             write(&path, content).map_err(io(&path))?;
         }
         let mut found = |place: &str, problem: &dyn std::fmt::Display| {
-            // Nobody knows the temporary folder.
+            // The temporary folder means nothing to the user.
             let problem = problem.to_string().replace(&format!("{}/run/", folder.path().display()), "");
             findings.push(Finding::new("format", place, problem));
         };
@@ -145,7 +145,7 @@ impl Claimed {
         });
         if let (Some(run), Some(content)) = (&run, bundle.files.get(PUBLISHED)) {
             let path = folder.path().join(PUBLISHED_FOLDER).join(format!("{}.csv", run.experiment));
-            // A name from elsewhere: only one that is a file's.
+            // The name is untrusted: use it only if it is a valid file name.
             if storage::declarative::as_file_name(&run.experiment).is_ok() {
                 write(&path, content).map_err(io(&path))?;
             }
@@ -157,17 +157,17 @@ impl Claimed {
         Ok(Some(Self { folder, run, stored, experiment, unknown }))
     }
 
-    /// The run's folder.
+    /// Returns the run's folder.
     pub(super) fn folder(&self) -> PathBuf {
         self.folder.path().join("run")
     }
 
-    /// The folder of its published numbers.
+    /// Returns the folder of its published numbers.
     pub(super) fn published(&self) -> PathBuf {
         self.folder.path().join(PUBLISHED_FOLDER)
     }
 
-    /// The experiment with all of its models, which the project has to have.
+    /// Returns the experiment with all of its models, which the project must have.
     pub(super) fn whole_experiment(&self, bundle: &Bundle) -> Result<Experiment, String> {
         let text = bundle.files.get("experiment.toml").map(Vec::as_slice).unwrap_or_default();
         let table =
@@ -175,19 +175,19 @@ impl Claimed {
         read_table(&table, &self.run, &self.folder.path().join("whole"))
     }
 
-    /// Whether all of it was predicted elsewhere.
+    /// Returns whether all predictions were imported.
     pub(super) fn is_imported(&self) -> bool {
         let imported = etcbench_model::Implementation::IMPORTED;
         !self.run.fits.is_empty() && self.run.fits.iter().all(|fit| fit.key.implementation == imported)
     }
 
-    /// Whether the experiment names a model.
+    /// Returns whether the experiment names a model.
     pub(super) fn names_model(&self, name: &str) -> bool {
         let models = self.stored.experiment.get("models").and_then(toml::Value::as_array);
         models.into_iter().flatten().any(|model| model.as_str() == Some(name))
     }
 
-    /// The files of a folder of the bundle, by their names in it, sorted.
+    /// Returns the paths of the files in a folder of the bundle, sorted.
     pub(super) fn files_in(&self, folder: &str) -> Vec<String> {
         let entries = std::fs::read_dir(self.folder().join(folder)).into_iter().flatten().flatten();
         let mut names: Vec<String> =
@@ -196,19 +196,20 @@ impl Claimed {
         names
     }
 
-    /// How splits of a variant are called in its files.
+    /// Returns the name of a split in the names of a variant's files.
     pub(super) fn split_name(splits_per_seed: usize, seed: u64, fold: usize) -> String {
         if splits_per_seed > 1 { format!("seed{seed}-fold{fold}") } else { format!("seed{seed}") }
     }
 }
 
-/// Writes a file of a temporary folder, which need not survive anything.
+/// Writes a file of a temporary folder, which need not be durable.
 fn write(path: &Path, content: &[u8]) -> std::io::Result<()> {
     path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
     std::fs::write(path, content)
 }
 
-/// The run in a bundle's folder, which has its records in one form only; or the file that cannot be read, and why.
+/// Reads the run in a bundle's folder, which has its records only as CSV; the error is the file that cannot be read and
+/// the reason.
 fn read_stored(folder: &Path, information: &[u8]) -> Result<StoredRun, (&'static str, String)> {
     let told = |name: &'static str| move |error: ReportError| (name, error.to_string());
     let experiment = "experiment.toml";
@@ -228,14 +229,14 @@ fn read_stored(folder: &Path, information: &[u8]) -> Result<StoredRun, (&'static
     })
 }
 
-/// Reads an experiment as it was resolved, without the models that this program does not have, whose names are given too.
+/// Reads a resolved experiment without the models unknown to this program; also returns the names of those.
 fn read_experiment(text: &str, run: &RunFile, folder: &Path) -> Result<(Experiment, Vec<String>), String> {
     let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| error.message().to_owned())?;
     let unknown = take_out_unknown(&mut table);
     Ok((read_table(&table, run, folder)?, unknown))
 }
 
-/// Reads a resolved experiment as the run in question; its file is written into `folder`.
+/// Reads a resolved experiment with the name and size of the run; its file is written to `folder`.
 fn read_table(table: &toml::Table, run: &RunFile, folder: &Path) -> Result<Experiment, String> {
     let ladder = table.contains_key("ladder") && run.experiment.ends_with(etcbench_experiment::LADDER);
     let name = match ladder {
@@ -252,7 +253,7 @@ fn read_table(table: &toml::Table, run: &RunFile, folder: &Path) -> Result<Exper
     let overrides = match ladder {
         true => Overrides {
             ladder: Some(LadderOverrides::default()),
-            // A ladder takes the first seed alone unless it is told.
+            // A ladder uses only the first seed by default.
             seeds: seeds(table),
             variants: variants.map_or_else(Vec::new, |variants| variants.keys().cloned().collect()),
             ..Overrides::default()
@@ -269,7 +270,7 @@ fn read_table(table: &toml::Table, run: &RunFile, folder: &Path) -> Result<Exper
     Ok(experiment)
 }
 
-/// Takes external models, and ensembles that have them, out of a resolved experiment.
+/// Removes external models, and ensembles with them, from a resolved experiment and returns their names.
 fn take_out_unknown(table: &mut toml::Table) -> Vec<String> {
     let names = |value: Option<&toml::Value>| -> Vec<String> {
         let list = value.and_then(toml::Value::as_array).into_iter().flatten();
@@ -289,13 +290,13 @@ fn take_out_unknown(table: &mut toml::Table) -> Vec<String> {
     let mut left: Vec<toml::Value> = models.iter().filter(is_left).map(|name| name.as_str().into()).collect();
     let none_left = left.is_empty() && !unknown.is_empty();
     if none_left {
-        // An experiment names a model; this one reads nothing, and none of its fits is asked for.
+        // An experiment needs at least one model; this one reads nothing, and its fits are not required.
         left.push(stand_in().into());
     }
     if !unknown.is_empty() {
         table.insert("models".to_owned(), toml::Value::Array(left));
     }
-    // The keys of models that are not listed would be read too, and folders that they name.
+    // The keys of models that are not listed would also be read, and the folders that they name.
     let without = |models: &mut toml::Table| {
         models.retain(|name, _| is_known(name) && unknown.iter().all(|unknown| unknown != name))
     };
@@ -320,7 +321,7 @@ fn take_out_unknown(table: &mut toml::Table) -> Vec<String> {
     unknown
 }
 
-/// The model that stands for none: one that reads nothing of a flow, so that any data will do.
+/// Returns the placeholder model, which reads no input, so that any data works.
 pub(super) fn stand_in() -> &'static str {
     let reads_nothing = |kind: &ModelKind| !kind.entry().reads_input;
     ModelKind::all().find(reads_nothing).expect("the table of models has one that only counts classes").name()

@@ -1,4 +1,4 @@
-//! The leaderboard of a folder of bundles: each is checked, those that pass are entries, and the others are named.
+//! The leaderboard of a folder of bundles: checks each, adds those that pass as entries, and lists the others.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,13 +11,13 @@ use super::rules::Finding;
 use super::{SubmissionError, io};
 use etcbench_report::{BoardCard, BoardEntry, Leaderboard, RefusedEntry};
 
-/// How many digits of an identity name a bundle on the leaderboard.
+/// Number of digits of the identity that name a bundle on the leaderboard.
 const DIGITS: usize = 8;
 
-/// The bundles in a folder, by name.
+/// Returns the bundles in a folder, sorted by name.
 ///
 /// # Errors
-/// A folder that cannot be read.
+/// The folder cannot be read.
 pub fn bundles_in(folder: &Path) -> Result<Vec<PathBuf>, SubmissionError> {
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(io(folder))? {
@@ -30,10 +30,10 @@ pub fn bundles_in(folder: &Path) -> Result<Vec<PathBuf>, SubmissionError> {
     Ok(paths)
 }
 
-/// Checks bundles and puts those that pass beside one another; gives how many do not.
+/// Checks bundles and builds a leaderboard of those that pass; also returns the number of those that do not.
 ///
 /// # Errors
-/// A temporary folder that cannot be written, and records that contradict one another, which no checked bundle has.
+/// A temporary folder cannot be written, or records contradict one another, which a check rules out.
 pub fn leaderboard(bundles: &[PathBuf], project: &Path) -> Result<(Leaderboard, usize), SubmissionError> {
     let (mut entries, mut refused) = (Vec::new(), Vec::new());
     let mut known: BTreeMap<String, String> = BTreeMap::new();
@@ -47,7 +47,7 @@ pub fn leaderboard(bundles: &[PathBuf], project: &Path) -> Result<(Leaderboard, 
             }
             Err(error) => return Err(error),
         };
-        // The same content under two names is one entry.
+        // Identical content under two names is one entry.
         if let Some(first) = known.get(&bundle.identity) {
             refused.push(RefusedEntry { name, findings: vec![format!("is the same bundle as {first}")] });
             continue;
@@ -77,7 +77,7 @@ fn entry(bundle: &Bundle, claimed: &Claimed) -> BoardEntry {
     }
 }
 
-/// The hash of a variant's flows, classes and splits.
+/// Returns the hash of a variant's flows, classes and splits.
 fn division(bundle: &Bundle, variant: &str) -> String {
     let splits = format!("splits/{variant}-seed");
     let mut sums = String::new();
@@ -89,7 +89,7 @@ fn division(bundle: &Bundle, variant: &str) -> String {
     sha256(sums.as_bytes())
 }
 
-/// A card in words.
+/// Returns a card as pairs of name and text.
 fn board_card(card: &Card) -> BoardCard {
     let mut facts: Vec<(String, String)> = Vec::new();
     let mut add = |name: &str, value: String| facts.push((name.to_owned(), value));

@@ -1,6 +1,6 @@
-//! Submissions: a run as one archive, a bundle, that somebody else can check without its captures. Everything that it claims
-//! is computed again from predictions and splits, and splits are drawn again from flows, classes and seeds. Nothing here
-//! computes a metric: that is the work of the crates that computed it first.
+//! Submissions: packs a run into one archive, a bundle, that others can check without its captures. The check
+//! recomputes every claim from predictions and splits, and draws the splits again from flows, classes and seeds.
+//! Metrics are computed by the same crates as in a run, not here.
 
 mod appendix;
 mod archive;
@@ -27,37 +27,37 @@ pub use rules::{Finding, RULES, Rule, rules_table};
 
 use std::path::{Path, PathBuf};
 
-/// Why a bundle cannot be made, read or checked.
+/// The error for a bundle that cannot be packed, read or checked.
 #[derive(Debug, thiserror::Error)]
 pub enum SubmissionError {
-    /// A file or folder of this machine.
+    /// A file or folder cannot be read or written.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the file system says.
+        /// The error of the file system.
         source: std::io::Error,
     },
-    /// A file that is no bundle.
+    /// A file is not a bundle.
     #[error("{}: {problem}", path.display())]
     NoBundle {
         /// The file.
         path: PathBuf,
-        /// What is wrong, and what to do.
+        /// Description of the problem, and what to do.
         problem: String,
     },
-    /// A run that cannot be packed.
+    /// A run cannot be packed.
     #[error("{}: {problem}", run.display())]
     Run {
         /// The run's folder.
         run: PathBuf,
-        /// Why, and what to do.
+        /// Description of the problem, and what to do.
         problem: String,
     },
-    /// A run's files that cannot be read.
+    /// The files of a run cannot be read.
     #[error(transparent)]
     Report(#[from] etcbench_report::ReportError),
-    /// Something that etcbench itself got wrong.
+    /// A bug in etcbench.
     #[error("internal error: {0}")]
     Internal(String),
 }

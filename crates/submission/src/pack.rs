@@ -1,5 +1,5 @@
-//! Packs a run's folder. What is packed is what can be checked: answers under the conditions of `[evaluation]` are left out,
-//! and tables are made anew without them.
+//! Packs a run's folder. Only what can be checked is packed: predictions under the conditions of `[evaluation]` are
+//! left out, and tables are generated again without them.
 
 use std::path::Path;
 
@@ -15,22 +15,22 @@ use etcbench_storage::{self as storage, TemporaryFolder};
 pub struct Packed {
     /// The archive's bytes.
     pub bytes: Vec<u8>,
-    /// What its file is called: `RUN-IDENTITY.etcbundle`.
+    /// The name of its file: `RUN-IDENTITY.etcbundle`.
     pub name: String,
     /// The bundle's identity: the SHA-256 of its index.
     pub identity: String,
-    /// What of the run is not in the bundle, a sentence each.
+    /// What was left out of the bundle, one sentence each.
     pub left_out: Vec<String>,
 }
 
-/// The folders of a run whose files are packed, and how these end.
+/// The folders of a run whose files are packed, and the file extension in each.
 const FOLDERS: [(&str, &str); 4] =
     [("manifests", ".json"), ("flows", ".csv"), ("splits", ".csv"), ("predictions", ".csv")];
 
 /// Packs the run in a folder; `published` is the folder of published tables.
 ///
 /// # Errors
-/// A run that cannot be read, that was edited, or that a version stored which kept no classes of flows.
+/// The run cannot be read, was edited, or is from a version that did not store the classes of flows.
 pub fn pack(run: &Path, published: &Path) -> Result<Packed, SubmissionError> {
     storage::read_folder(run, || pack_now(run, published))
 }
@@ -39,17 +39,18 @@ fn pack_now(folder: &Path, published: &Path) -> Result<Packed, SubmissionError> 
     let refused = |problem: String| SubmissionError::Run { run: folder.to_owned(), problem };
     let stored = StoredRun::read(folder)?;
     if let Some(problem) = integrity(&stored)?.first() {
-        return Err(refused(format!("it is not as it was written, and is not packed: {problem}")));
+        return Err(refused(format!("the run was changed after it was written and is not packed: {problem}")));
     }
     let read = |name: &str| std::fs::read(folder.join(name)).map_err(io(&folder.join(name)));
     let run: RunFile = serde_json::from_slice(&read("run.json")?).map_err(|error| {
         refused(format!(
-            "its run.json is of another version ({error}); run it again, which takes its fits from the cache"
+            "its run.json is from another version ({error}); run it again, which takes its fits from the cache"
         ))
     })?;
     if !run.variants.iter().all(|variant| folder.join(format!("flows/{}.csv", variant.name)).is_file()) {
         return Err(refused(
-            "there are no flows/*.csv, which earlier versions did not write; run it again, which takes its fits from the cache"
+            "there are no flows/*.csv, which earlier versions did not write; run it again, which takes its fits from \
+             the cache"
                 .to_owned(),
         ));
     }
@@ -60,7 +61,7 @@ fn pack_now(folder: &Path, published: &Path) -> Result<Packed, SubmissionError> 
     for (below, ending) in FOLDERS {
         for name in names(&folder.join(below), &[ending]).map_err(io(&folder.join(below)))? {
             let name = format!("{below}/{name}");
-            // A user's own files stay where they are.
+            // Other files of the user are not packed.
             if is_of_run(&run, &name) {
                 files.insert(name.clone(), read(&name)?);
             }
@@ -72,7 +73,7 @@ fn pack_now(folder: &Path, published: &Path) -> Result<Packed, SubmissionError> 
     }
     let mut left_out = Vec::new();
     if folder.join("evaluation.csv").is_file() {
-        left_out.push("what models say under the conditions of [evaluation], which a bundle cannot show".to_owned());
+        left_out.push("predictions under the conditions of [evaluation], which a check cannot verify".to_owned());
     }
     files.extend(tables(&stored, &files, published)?);
     let mut cards = cards(&run, &stored.experiment);
@@ -96,7 +97,7 @@ fn pack_now(folder: &Path, published: &Path) -> Result<Packed, SubmissionError> 
     Ok(Packed { bytes: bundle.to_bytes()?, name: bundle.file_name(&name), identity: bundle.identity, left_out })
 }
 
-/// Whether `run.json` knows of a file.
+/// Returns whether a file belongs to the run, according to `run.json`.
 fn is_of_run(run: &RunFile, name: &str) -> bool {
     let Some((below, name)) = name.split_once('/') else { return true };
     match below {
@@ -113,7 +114,7 @@ fn is_of_run(run: &RunFile, name: &str) -> bool {
     }
 }
 
-/// Whether a file's name is this beginning, and no more than a fold.
+/// Returns whether a file's name is `start`, optionally followed by a fold.
 fn is_of_split(name: &str, start: &str) -> bool {
     let rest = name.strip_prefix(start).and_then(|rest| rest.strip_suffix(".csv"));
     let is_fold = |rest: &str| {
@@ -123,7 +124,7 @@ fn is_of_split(name: &str, start: &str) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || is_fold(rest))
 }
 
-/// The tables that the packed files give.
+/// Generates the tables from the packed files.
 fn tables(stored: &StoredRun, files: &Files, published: &Path) -> Result<Files, SubmissionError> {
     let temporary = TemporaryFolder::new("etcbench-pack-").map_err(io(Path::new("a temporary folder")))?;
     let place = temporary.path();
@@ -136,7 +137,7 @@ fn tables(stored: &StoredRun, files: &Files, published: &Path) -> Result<Files, 
     Ok(texts.into_iter().map(|(name, text)| (format!("tables/{name}"), text.into_bytes())).collect())
 }
 
-/// The names of the files in a folder with one of these endings, sorted; none of a folder that is not there.
+/// Returns the names of the files in a folder with one of these extensions, sorted; empty if the folder does not exist.
 fn names(folder: &Path, endings: &[&str]) -> std::io::Result<Vec<String>> {
     let mut names = Vec::new();
     match std::fs::read_dir(folder) {

@@ -1,4 +1,4 @@
-//! A bundle run again, where its data and programs are: what only that shows.
+//! Reruns a bundle if its data and programs are available, to find what the check alone cannot.
 
 use super::bundle::Bundle;
 use super::claimed::Claimed;
@@ -8,37 +8,36 @@ use etcbench_dataset::{compare_manifests, read_manifest};
 use etcbench_experiment::{Experiment, Run};
 use etcbench_report::{check as check_tolerances, proposed_tolerances};
 
-/// A bundle that is to be run again.
+/// A bundle to rerun.
 pub struct Rerun {
     claimed: Claimed,
-    /// Its experiment, with external models, which the project has to have.
+    /// Its experiment, including external models, which the project must have.
     pub experiment: Experiment,
 }
 
 impl Rerun {
-    /// Reads a bundle, which was checked before.
+    /// Reads a bundle, which must have been checked before.
     ///
     /// # Errors
-    /// What cannot be run again: predictions that were made elsewhere, models that are not here.
+    /// The bundle cannot be rerun: its predictions were imported, or the project lacks its models.
     pub fn new(bundle: &Bundle) -> Result<Self, SubmissionError> {
         let refused = |problem: String| SubmissionError::NoBundle { path: bundle.name.clone().into(), problem };
         let mut findings = Vec::new();
         let claimed = Claimed::read(bundle, &mut findings)?;
-        let claimed = claimed.ok_or_else(|| refused("it cannot be read, so it cannot be run again".to_owned()))?;
+        let claimed = claimed.ok_or_else(|| refused("it cannot be read, so it cannot be rerun".to_owned()))?;
         if claimed.is_imported() {
-            return Err(refused(
-                "its predictions were made elsewhere and imported, so they cannot be made again here".to_owned(),
-            ));
+            return Err(refused("its predictions were imported, so they cannot be recomputed".to_owned()));
         }
         let experiment =
-            claimed.whole_experiment(bundle).map_err(|problem| refused(format!("cannot be run again: {problem}")))?;
+            claimed.whole_experiment(bundle).map_err(|problem| refused(format!("cannot be rerun: {problem}")))?;
         Ok(Self { claimed, experiment })
     }
 
-    /// What of the bundle is not as it came out here: other data, and means beyond the tolerances that its own records give.
+    /// Returns the differences between the bundle and the rerun: other data, and means beyond the tolerances computed
+    /// from the bundle's records.
     ///
     /// # Errors
-    /// A manifest that cannot be read, records that contradict one another.
+    /// A manifest cannot be read, or records contradict one another.
     pub fn findings(&self, again: &Run) -> Result<Vec<Finding>, SubmissionError> {
         let mut findings = Vec::new();
         let mut found = |place: &str, problem: String| findings.push(Finding::new("rerun", place, problem));
@@ -51,7 +50,7 @@ impl Rerun {
                 found(
                     &name,
                     format!(
-                        "{} difference(s) from the data here (the first is the bundle's), the first: {first}",
+                        "{} difference(s) from the data here, the first (bundle, then here): {first}",
                         differences.len()
                     ),
                 );
@@ -65,7 +64,7 @@ impl Rerun {
             found(
                 "records.csv",
                 format!(
-                    "{} of {} on {}, {}: is claimed as {} on average, within {}, and comes out as {measured} here",
+                    "{} of {} on {}, {}, is claimed as {} on average, within {}, but is {measured} in the rerun",
                     tolerance.metric,
                     tolerance.model,
                     tolerance.input,

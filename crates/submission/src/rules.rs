@@ -1,5 +1,5 @@
-//! The rules of the benchmark that a bundle is held to, said once: the check names them in its findings, and the table in
-//! `leaderboard/RULES.md` is made from here.
+//! The rules of the benchmark for bundles: the check names them in its findings, and the table in
+//! `leaderboard/RULES.md` is generated from here.
 
 use std::fmt;
 
@@ -8,9 +8,9 @@ use std::fmt;
 pub struct Rule {
     /// Its name in findings.
     pub name: &'static str,
-    /// What is asked.
+    /// The requirement.
     pub asks: &'static str,
-    /// How a bundle alone shows it.
+    /// How the check verifies it from the bundle.
     pub shown_by: &'static str,
 }
 
@@ -18,119 +18,122 @@ pub struct Rule {
 pub const RULES: [Rule; 19] = [
     Rule {
         name: "files",
-        asks: "A bundle is the files of its index, and nothing else.",
-        shown_by: "Sizes and SHA-256 of all files; the digits in the bundle's name against its identity; the files of one run \
-                   by their names.",
+        asks: "A bundle contains exactly the files of its index.",
+        shown_by: "Sizes and SHA-256 of all files; the digits in the bundle's name against its identity; the file \
+                   names of one run.",
     },
     Rule {
         name: "format",
-        asks: "Every file is what its name says.",
-        shown_by: "Reading each in full; unknown keys, columns and metrics are refused.",
+        asks: "Every file has the format that its name implies.",
+        shown_by: "Reading each file in full; unknown keys, columns and metrics are refused.",
     },
     Rule {
         name: "experiment",
-        asks: "All is of one experiment, which is published whole.",
+        asks: "Everything belongs to one experiment, which is included in full.",
         shown_by: "Name, datasets, size and seeds of `experiment.toml`, `run.json` and every record.",
     },
     Rule {
         name: "seeds",
-        asks: "Seeds are 0, 1, 2, ... without a gap, and no fewer than the experiment of that name in etcbench states: none is \
-               dropped and none chosen.",
-        shown_by: "The seeds of the experiment, of splits, predictions and records; etcbench's own experiment of the name, \
-                   dataset and size.",
+        asks: "Seeds are 0, 1, 2, ... without a gap, and at least as many as etcbench's experiment of that name \
+               states: none is dropped or chosen.",
+        shown_by: "The seeds of the experiment, of splits, predictions and records; etcbench's own experiment of \
+                   the name, dataset and size.",
     },
     Rule {
         name: "manifests",
         asks: "The data is that of the manifests.",
-        shown_by: "The SHA-256 of each manifest in `run.json`; every capture of the run with its SHA-256 in a manifest, and \
-                   every used capture of a manifest in the run.",
+        shown_by: "The SHA-256 of each manifest in `run.json`; every capture of the run with its SHA-256 in a \
+                   manifest, and every used capture of a manifest in the run.",
     },
     Rule {
         name: "classes",
-        asks: "The classes are those that the experiment lists, in its order; what is left out is said, and allowed.",
+        asks: "The classes are those that the experiment lists, in its order; left-out classes are stated and \
+               allowed.",
         shown_by: "`[selection]` against `run.json`, the flows and every file of predictions.",
     },
     Rule {
         name: "flows",
-        asks: "No flow is there twice, and each is of a capture of the data and within its flows.",
-        shown_by: "Ids of the flows against the captures of `run.json` and their numbers of flows; the counts of flows.",
+        asks: "Flows are distinct, and each belongs to a capture of the data and is within its flows.",
+        shown_by: "Ids of the flows against the captures of `run.json` and their numbers of flows; the counts of \
+                   flows.",
     },
     Rule {
         name: "labels",
-        asks: "Each flow has the class that the data gives it.",
-        shown_by: "The labels of its capture in the manifest, where captures have the labels, and of those what the dataset's \
-                   definition gives, where it is the one here.",
+        asks: "Each flow has the class that the data assigns to it.",
+        shown_by: "The labels of its capture in the manifest, if labels apply to captures, and these against the \
+                   dataset's definition, if this project has the same one.",
     },
     Rule {
         name: "splits",
-        asks: "Flows are divided by the method that is stated, with the seeds that are stated.",
-        shown_by: "Drawing every split again from flows, classes, method and seed: every flow is in the same part. (Of \
-                   `method = \"file\"` that cannot be had.)",
+        asks: "Flows are split by the stated method with the stated seeds.",
+        shown_by: "Drawing every split again from flows, classes, method and seed: every flow is in the same part. \
+                   (Not possible for `method = \"file\"`.)",
     },
     Rule {
         name: "separation",
-        asks: "No tested flow is trained or validated on; of grouped splits no group is tested and trained on; of folds every \
-               flow is tested once.",
+        asks: "No tested flow is used for training or validation; no group of a grouped split is both tested and \
+               trained on; every flow is tested once over the folds.",
         shown_by: "The parts of every split.",
     },
     Rule {
         name: "fits",
         asks: "Every model is fitted on every split: failures are shown, and no result is left out or picked.",
-        shown_by: "Predictions and records of every variant, seed, fold, model and input, and no other.",
+        shown_by: "Predictions and records of every variant, seed, fold, model and input, and no others.",
     },
     Rule {
         name: "predictions",
-        asks: "There is one prediction per tested flow, and it is the likeliest class.",
-        shown_by: "Ids and classes against the split; probabilities that are distributions; the class of the highest.",
+        asks: "There is one prediction per tested flow, and it is the most probable class.",
+        shown_by: "Ids and classes against the split; probabilities that are distributions; the class with the \
+                   highest one.",
     },
     Rule {
         name: "budget",
-        asks: "Every model is tuned with the same budget, on the validation part, and the best setting is taken.",
+        asks: "Every model is tuned with the same budget, on the validation part, and the best setting is used.",
         shown_by: "The settings tried against those of `[tune]`, their scores, and the one chosen.",
     },
     Rule {
         name: "records",
-        asks: "Every metric is that of the predictions.",
-        shown_by: "Computing every record again, bootstrap intervals included, and comparing all digits.",
+        asks: "Every metric follows from the predictions.",
+        shown_by: "Recomputing every record, including bootstrap intervals, and comparing all digits.",
     },
     Rule {
         name: "costs",
-        asks: "Times, rates and sizes agree with one another.",
-        shown_by: "Costs in `run.json` against those of the records; rates against times; the stage of a fit against the fit.",
+        asks: "Times, rates and sizes are consistent.",
+        shown_by: "Costs in `run.json` against those of the records; rates against times; the stage of a fit \
+                   against the fit.",
     },
     Rule {
         name: "comparisons",
-        asks: "Tests of difference are those of the predictions.",
-        shown_by: "Making every test again.",
+        asks: "Tests of difference follow from the predictions.",
+        shown_by: "Recomputing every test.",
     },
     Rule {
         name: "leaks",
-        asks: "What a split gives away is told.",
-        shown_by: "Shared captures, hosts, connections and times, captures per class, and the score of the most frequent \
-                 one, computed again \
-                   from the flows; what needs the captures is not.",
+        asks: "The leaks of every split are reported.",
+        shown_by: "Shared captures, hosts, connections and times, captures per class, and the score of the most \
+                   frequent class, recomputed from the flows; not what needs the captures.",
     },
     Rule {
         name: "tables",
-        asks: "Tables and model cards are those of the records and the run.",
-        shown_by: "Making all of them again and comparing every byte.",
+        asks: "Tables and model cards follow from the records and the run.",
+        shown_by: "Generating all of them again and comparing every byte.",
     },
     Rule {
         name: "rerun",
-        asks: "Whoever has the data and the programs gets the same.",
-        shown_by: "On request (`--rerun`): running it again, and holding the manifests and, within tolerances, accuracy and macro \
-                   F1 of every row against it.",
+        asks: "Anyone with the data and the programs gets the same results.",
+        shown_by: "On request (`--rerun`): running the experiment again and comparing the manifests and, within \
+                   tolerances, accuracy and macro F1 of every row.",
     },
 ];
 
-/// Something that is not as a rule asks.
+/// A violation of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// The rule, one of [`RULES`].
     pub rule: &'static str,
-    /// The file, or what of the run.
+    /// The file, or the part of the run.
     pub place: String,
-    /// What is wrong.
+    /// Description of the problem.
     pub problem: String,
 }
 
@@ -143,15 +146,15 @@ impl Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A file from elsewhere can have anything in a name.
+        // Names in untrusted files can contain any characters.
         let line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         write!(formatter, "{}: {}: {}", self.rule, line(&self.place), line(&self.problem))
     }
 }
 
-/// The rules as a table in Markdown.
+/// Returns the rules as a Markdown table.
 pub fn rules_table() -> String {
-    let mut table = String::from("| rule | what it asks | what shows it |\n|---|---|---|\n");
+    let mut table = String::from("| rule | requirement | how it is checked |\n|---|---|---|\n");
     for Rule { name, asks, shown_by } in RULES {
         table += &format!("| `{name}` | {asks} | {shown_by} |\n");
     }

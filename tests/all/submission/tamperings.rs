@@ -33,7 +33,7 @@ pub(super) const PLAIN_TAMPERINGS: &[Tampering] = &[
                 text.replacen(line, &own.join(","), 1)
             });
         },
-        &["predictions: ", "the predicted class is not that of the highest probability"],
+        &["predictions: ", "the predicted class does not have the highest probability"],
     ),
     (
         "a wrong prediction is made right, with its probabilities",
@@ -49,7 +49,7 @@ pub(super) const PLAIN_TAMPERINGS: &[Tampering] = &[
                 text.replacen(&line, &own.join(","), 1)
             });
         },
-        &["records: records.csv: ", "accuracy (", " is claimed as ", ", and is "],
+        &["records: records.csv: ", "accuracy (", " is claimed as ", ", but is "],
     ),
     (
         "probabilities are made a little surer",
@@ -78,8 +78,8 @@ pub(super) const PLAIN_TAMPERINGS: &[Tampering] = &[
             }
         },
         &[
-            "splits: splits/random-seed0.csv: 1 flow(s) are in another part than is drawn, the first: ",
-            " is in train and drawn for test",
+            "splits: splits/random-seed0.csv: 1 flow(s) are in a different part than drawn, the first: ",
+            " is in train but drawn for test",
         ],
     ),
     (
@@ -87,14 +87,14 @@ pub(super) const PLAIN_TAMPERINGS: &[Tampering] = &[
         |t| {
             move_flow(t, RANDOM, "train", "test");
         },
-        &["is in test and drawn for train (method stratified, seed 0, fold 0)", "test flow(s) have no prediction"],
+        &["is in test but drawn for train (method stratified, seed 0, fold 0)", "test flow(s) have no prediction"],
     ),
     (
         "a flow is put from training to validation",
         |t| {
             move_flow(t, RANDOM, "train", "validation");
         },
-        &["is in validation and drawn for train"],
+        &["is in validation but drawn for train"],
     ),
     (
         "a captured group is on both sides",
@@ -102,7 +102,7 @@ pub(super) const PLAIN_TAMPERINGS: &[Tampering] = &[
             move_flow(t, "splits/captures-seed1.csv", "test", "train");
         },
         &[
-            "separation: splits/captures-seed1.csv: 1 capture(s) are tested and trained on, the first ",
+            "separation: splits/captures-seed1.csv: 1 capture(s) are both tested and trained on, the first ",
             "splits: splits/captures-seed1.csv",
         ],
     ),
@@ -114,7 +114,7 @@ pub(super) const PLAIN_TAMPERINGS: &[Tampering] = &[
                 t.set(&format!("splits/captures-seed{seed}.csv"), random);
             }
         },
-        &["capture(s) are tested and trained on", "(method grouped, seed 2, fold 0)"],
+        &["capture(s) are both tested and trained on", "(method grouped, seed 2, fold 0)"],
     ),
     (
         "another method is stated",
@@ -128,17 +128,17 @@ pub(super) const PLAIN_TAMPERINGS: &[Tampering] = &[
                 text.replace("validation = 0.25", "validation = 0.2").replace("train = 0.5", "train = 0.55")
             })
         },
-        &["flow(s) are in another part than is drawn"],
+        &["flow(s) are in a different part than drawn"],
     ),
     (
         "a seed in the middle is dropped",
         |t| drop_seed(t, 1, "[0, 2]"),
-        &["seeds: experiment.toml: the seeds are 0, 2; 2 seeds are 0, 1"],
+        &["seeds: experiment.toml: the seeds are 0, 2; 2 seeds must be 0, 1"],
     ),
     (
         "the last seed is dropped",
         |t| drop_seed(t, 2, "[0, 1]"),
-        &["seeds: experiment.toml: there are 2 seeds, and plain on many at size full states 0, 1, 2"],
+        &["seeds: experiment.toml: there are 2 seeds, but plain on many at size full states 0, 1, 2"],
     ),
     (
         "the best of the seeds is published alone",
@@ -146,7 +146,7 @@ pub(super) const PLAIN_TAMPERINGS: &[Tampering] = &[
             drop_seed(t, 0, "[1, 2]");
             drop_seed(t, 2, "[1]");
         },
-        &["seeds: experiment.toml: the seeds are 1; 1 seeds are 0"],
+        &["seeds: experiment.toml: the seeds are 1; 1 seeds must be 0"],
     ),
     (
         "a seed's results stand for another's",
@@ -161,7 +161,7 @@ pub(super) const PLAIN_TAMPERINGS: &[Tampering] = &[
     (
         "a seed is dropped from the files alone",
         |t| t.0.retain(|name, _| !name.contains("-seed2.csv")),
-        &["seeds: splits/random-seed2.csv: is missing: there is no split of seed 2, fold 0"],
+        &["seeds: splits/random-seed2.csv: is missing: no split of seed 2, fold 0"],
     ),
     (
         "classes change names in a file of predictions",
@@ -171,7 +171,7 @@ pub(super) const PLAIN_TAMPERINGS: &[Tampering] = &[
             });
         },
         &[
-            "classes: predictions/random-knn-bytes-seed0.csv: the classes are mail, web, and those of the flows web, mail",
+            "classes: predictions/random-knn-bytes-seed0.csv: the classes are mail, web, but those of the flows web, mail",
         ],
     ),
     (
@@ -188,7 +188,7 @@ pub(super) const PLAIN_TAMPERINGS: &[Tampering] = &[
             }
         },
         &[
-            "classes: run.json: random: the classes are mail, web, and the experiment lists web, mail",
+            "classes: run.json: random: the classes are mail, web, but the experiment lists web, mail",
             "labels: flows/random.csv: ",
         ],
     ),
@@ -212,7 +212,7 @@ pub(super) const PLAIN_TAMPERINGS: &[Tampering] = &[
                 t.set(&file, text);
             }
         },
-        &["labels: flows/random.csv: 1 flow(s) have another class than the manifest gives, the first: "],
+        &["labels: flows/random.csv: 1 flow(s) have a class other than in the manifest, the first: "],
     ),
     (
         "a metric is edited",
@@ -232,7 +232,7 @@ pub(super) const PLAIN_TAMPERINGS: &[Tampering] = &[
     (
         "the number of training flows is edited",
         |t| t.edit_record(&[",training_flows,"], |value| value - 1.0),
-        &["training_flows (knn on bytes, random, seed 0, fold 0) is claimed as 39, and is 40"],
+        &["training_flows (knn on bytes, random, seed 0, fold 0) is claimed as 39, but is 40"],
     ),
     (
         "all accuracies are rounded up",
@@ -259,7 +259,7 @@ pub(super) const PLAIN_TAMPERINGS: &[Tampering] = &[
                 text.replacen(row, &format!("{}1.000{}", &row[..place], &row[place + 5..]), 1)
             });
         },
-        &["tables: tables/plain.md: line ", ", and made again it is "],
+        &["tables: tables/plain.md: line ", ", but recomputed "],
     ),
     (
         "a record is left out",
@@ -274,7 +274,7 @@ pub(super) const PLAIN_TAMPERINGS: &[Tampering] = &[
                 text.clone() + &line.replace(",accuracy,", ",earliness,") + "\n"
             });
         },
-        &["records: records.csv: earliness (", "is claimed, and nothing of the bundle gives it"],
+        &["records: records.csv: earliness (", "is claimed, but not derivable from the bundle"],
     ),
     (
         "a record is there twice",
@@ -284,7 +284,7 @@ pub(super) const PLAIN_TAMPERINGS: &[Tampering] = &[
                 format!("{text}{line}\n")
             });
         },
-        &["is claimed several times"],
+        &["is claimed more than once"],
     ),
     (
         "records are of another dataset",
@@ -303,7 +303,7 @@ pub(super) const PLAIN_TAMPERINGS: &[Tampering] = &[
                 manifest["entries"][0]["sha256"] = "0".repeat(64).into();
             });
         },
-        &["manifests: manifests/many.json: mail-0.pcap: has another SHA-256 in run.json than in the manifest"],
+        &["manifests: manifests/many.json: mail-0.pcap: its SHA-256 differs between run.json and the manifest"],
     ),
     (
         "the manifest has a capture more",
@@ -314,7 +314,7 @@ pub(super) const PLAIN_TAMPERINGS: &[Tampering] = &[
                 manifest["entries"].as_array_mut().unwrap().push(more);
             });
         },
-        &["manifests: manifests/many.json: mail-9.pcap: is used in the manifest and not in run.json"],
+        &["manifests: manifests/many.json: mail-9.pcap: is used in the manifest but not in run.json"],
     ),
     (
         "the manifest gives a capture another class",
@@ -324,7 +324,7 @@ pub(super) const PLAIN_TAMPERINGS: &[Tampering] = &[
             });
         },
         &[
-            "labels: flows/captures.csv: 10 flow(s) have another class than the manifest gives, the first: mail-0.pcap#0 is mail, and its capture web",
+            "labels: flows/captures.csv: 10 flow(s) have a class other than in the manifest, the first: mail-0.pcap#0 is mail, but its capture web",
         ],
     ),
     (
@@ -346,7 +346,7 @@ pub(super) const PLAIN_TAMPERINGS: &[Tampering] = &[
                 t.set(&name, text);
             }
         },
-        &["labels: manifests/many.json: mail-0.pcap has kind = web, and by the dataset's definition kind = mail"],
+        &["labels: manifests/many.json: mail-0.pcap has kind = web, but by the dataset's definition kind = mail"],
     ),
     (
         "a flow is there twice",
@@ -354,8 +354,8 @@ pub(super) const PLAIN_TAMPERINGS: &[Tampering] = &[
             t.edit("flows/random.csv", |text| format!("{text}{}\n", text.lines().nth(1).unwrap()));
         },
         &[
-            "flows: flows/random.csv: 1 flow(s) are there twice, the first mail-0.pcap#0",
-            "has 81 flows, and run.json says 80",
+            "flows: flows/random.csv: 1 flow(s) are duplicated, the first mail-0.pcap#0",
+            "has 81 flows, but 80 in run.json",
         ],
     ),
     (
@@ -388,13 +388,13 @@ pub(super) const PLAIN_TAMPERINGS: &[Tampering] = &[
     (
         "a flow is of no capture",
         |t| t.replace_everywhere("web-3.pcap#9", "web-4.pcap#9"),
-        &["flows: flows/captures.csv: 1 flow(s) are of no capture of run.json, the first web-4.pcap#9"],
+        &["flows: flows/captures.csv: 1 flow(s) belong to no capture of run.json, the first web-4.pcap#9"],
     ),
     (
         "a flow has a number that its capture has not",
         |t| t.replace_everywhere("web-3.pcap#9", "web-3.pcap#10"),
         &[
-            "flows: flows/captures.csv: 1 flow(s) have numbers beyond the flows of their captures, the first web-3.pcap#10",
+            "flows: flows/captures.csv: 1 flow(s) have numbers beyond the number of flows of their captures, the first web-3.pcap#10",
         ],
     ),
     (
@@ -440,7 +440,7 @@ pub(super) const PLAIN_TAMPERINGS: &[Tampering] = &[
                 run["fits"][0]["stages"] = serde_json::json!([{"stage": "fit", "wall_seconds": 9.5, "samples": 40}])
             });
         },
-        &["costs: run.json: knn on bytes, random, seed 0, fold 0: its stage took 9.5 s, and the whole fit "],
+        &["costs: run.json: knn on bytes, random, seed 0, fold 0: its stage took 9.5 s, but the whole fit "],
     ),
     (
         "a p-value is edited",
@@ -451,12 +451,12 @@ pub(super) const PLAIN_TAMPERINGS: &[Tampering] = &[
                 text.replacen(line, &format!("{start},0.001"), 1)
             });
         },
-        &["comparisons: comparisons.csv: line 2 is ", ", and made again it is "],
+        &["comparisons: comparisons.csv: line 2 is ", ", but recomputed "],
     ),
     (
         "a comparison is left out",
         |t| t.edit("comparisons.csv", |text| text.lines().take(4).map(|line| format!("{line}\n")).collect()),
-        &["comparisons: comparisons.csv: line 5 is nothing, and made again it is "],
+        &["comparisons: comparisons.csv: line 5 is nothing, but recomputed "],
     ),
     (
         "captures on both sides are not told",
@@ -467,12 +467,12 @@ pub(super) const PLAIN_TAMPERINGS: &[Tampering] = &[
                 }
             });
         },
-        &["leaks: leaks.json: random, seed 0, fold 0: what training and test part share is not that of the split"],
+        &["leaks: leaks.json: random, seed 0, fold 0: what training and test part share differs from the split"],
     ),
     (
         "the score of the most frequent class is edited",
         |t| t.edit_json("leaks.json", |leaks| leaks[0]["majority_macro_f1"] = 0.1.into()),
-        &["leaks: leaks.json: random, seed 0, fold 0: the most frequent class scores 0.1, and in the split 0.333"],
+        &["leaks: leaks.json: random, seed 0, fold 0: the most frequent class scores 0.1, but in the split 0.333"],
     ),
     (
         "a model is left out",
@@ -483,7 +483,7 @@ pub(super) const PLAIN_TAMPERINGS: &[Tampering] = &[
                 run["fits"].as_array_mut().unwrap().retain(|fit| fit["model"] != "random_forest")
             });
         },
-        &["fits: run.json: there is neither a fit nor a failure of random_forest on bytes, captures, seed 0, fold 0"],
+        &["fits: run.json: neither a fit nor a failure of random_forest on bytes, captures, seed 0, fold 0"],
     ),
     (
         "a variant is left out",
@@ -495,7 +495,7 @@ pub(super) const PLAIN_TAMPERINGS: &[Tampering] = &[
                 run["variants"].as_array_mut().unwrap().retain(|variant| variant["name"] != "captures");
             });
         },
-        &["experiment: run.json: variant captures of the experiment is not in it"],
+        &["experiment: run.json: variant captures of the experiment is missing"],
     ),
     (
         "a class is said to be too small",
@@ -504,17 +504,17 @@ pub(super) const PLAIN_TAMPERINGS: &[Tampering] = &[
                 run["variants"][0]["small_classes"] = serde_json::json!([{"class": "chat", "flows": 1}]);
             });
         },
-        &["classes: run.json: random: chat is left out as too small, and the experiment does not say"],
+        &["classes: run.json: random: chat is left out as too small, but the experiment does not set"],
     ),
     (
         "a key of a model is edited",
         |t| t.replace("experiment.toml", "k = 3", "k = 1"),
-        &["tables: cards.json: the card of knn is not that of run.json and experiment.toml"],
+        &["tables: cards.json: the card of knn differs from run.json and experiment.toml"],
     ),
     (
         "a model's version is edited",
         |t| t.edit_json("cards.json", |cards| cards[0]["version"] = 99.into()),
-        &["the card of knn is not that of"],
+        &["the card of knn differs from"],
     ),
     (
         "the title is another",
@@ -524,7 +524,7 @@ pub(super) const PLAIN_TAMPERINGS: &[Tampering] = &[
     (
         "a file is hidden in it",
         |t| t.set("notes/hidden.csv", "x\n".to_owned()),
-        &["files: notes/hidden.csv: is no file of a bundle"],
+        &["files: notes/hidden.csv: is not a file of a bundle"],
     ),
     (
         "predictions are in it that nothing names",
@@ -532,7 +532,7 @@ pub(super) const PLAIN_TAMPERINGS: &[Tampering] = &[
             let more = t.text(KNN);
             t.set("predictions/random-knn-bytes-seed7.csv", more);
         },
-        &["fits: predictions/random-knn-bytes-seed7.csv: is of no fit of run.json"],
+        &["fits: predictions/random-knn-bytes-seed7.csv: belongs to no fit of run.json"],
     ),
     ("a file cannot be read", |t| t.set("run.json", "{}".to_owned()), &["format: run.json: missing field"]),
 ];
@@ -542,12 +542,12 @@ pub(super) const TUNED_TAMPERINGS: &[Tampering] = &[
     (
         "decisions come sooner than they did",
         |t| t.edit_record(&["knn,", "decision_1_tail_microseconds"], |_| 1e-6),
-        &["costs: records.csv: knn on ", "99 % of them come sooner than half of them"],
+        &["costs: records.csv: knn on ", "their 99th percentile is below their median"],
     ),
     (
         "decisions cost nothing",
         |t| t.edit_record(&["random_forest,", "decision_1000_microseconds"], |_| 0.0),
-        &["costs: records.csv: random_forest on ", "decisions cost no time"],
+        &["costs: records.csv: random_forest on ", "decisions take no time"],
     ),
     (
         "a flow is tested in two folds",
@@ -555,7 +555,7 @@ pub(super) const TUNED_TAMPERINGS: &[Tampering] = &[
             let first = t.text("splits/default-seed0-fold0.csv");
             t.set("splits/default-seed0-fold1.csv", first);
         },
-        &["separation: default: seed 0: ", " times in the folds, and not 1", "(method k_fold, seed 0, fold 1)"],
+        &["separation: default: seed 0: ", " times in the folds instead of 1", "(method k_fold, seed 0, fold 1)"],
     ),
     (
         "a fold is left out",
@@ -564,7 +564,7 @@ pub(super) const TUNED_TAMPERINGS: &[Tampering] = &[
             t.retain_lines("records.csv", |line| !line.contains(",0,2,"));
             t.edit_json("run.json", |run| run["fits"].as_array_mut().unwrap().retain(|fit| fit["fold"] != 2));
         },
-        &["seeds: splits/default-seed0-fold2.csv: is missing: there is no split of seed 0, fold 2"],
+        &["seeds: splits/default-seed0-fold2.csv: is missing: no split of seed 0, fold 2"],
     ),
     (
         "another setting is said to be chosen",
@@ -576,7 +576,7 @@ pub(super) const TUNED_TAMPERINGS: &[Tampering] = &[
         },
         &[
             "budget: knn on bytes, default, seed 0, fold 0: the setting chosen is k = ",
-            ", and the best on the validation part is k = ",
+            ", but the best on the validation part is k = ",
         ],
     ),
     (
@@ -589,18 +589,18 @@ pub(super) const TUNED_TAMPERINGS: &[Tampering] = &[
             });
         },
         &[
-            "budget: knn on bytes, default, seed 0, fold 0: 4 settings were tried, and the experiment's are 3: k = 3; k = 1; k = 9",
+            "budget: knn on bytes, default, seed 0, fold 0: 4 settings were tried, but the experiment has 3: k = 3; k = 1; k = 9",
         ],
     ),
     (
         "a setting that was tried is not told",
         |t| t.retain_lines("records.csv", |line| !(line.contains("tuning_macro_f1") && line.contains(",k = 9,"))),
-        &["2 settings were tried, and the experiment's are 3"],
+        &["2 settings were tried, but the experiment has 3"],
     ),
     (
         "one model has a larger space",
         |t| t.replace("experiment.toml", "trees = [1, 3]", "trees = [1, 3, 5]"),
-        &["budget: random_forest on bytes, default, seed 0, fold 0: 2 settings were tried, and the experiment's are 3"],
+        &["budget: random_forest on bytes, default, seed 0, fold 0: 2 settings were tried, but the experiment has 3"],
     ),
 ];
 
