@@ -1,10 +1,10 @@
-"""Encrypted-traffic classification, measured: flows of captures, experiments, stored runs, metrics.
+"""A benchmark of encrypted-traffic classification: flows of captures, experiments, stored runs, metrics.
 
-The same program as the command line ``etcbench``, which this package carries too. Long calls release the interpreter lock
-and hear Ctrl-C. Tables (`Table`, `Frame`) speak the Arrow PyCapsule interface, so that polars, pandas, pyarrow and DuckDB
-take them without copies.
+This package contains the same program as the command line ``etcbench``, including the command itself. Long calls release the
+interpreter lock and can be interrupted with Ctrl-C. Tables (`Table`, `Frame`) implement the Arrow PyCapsule interface, so
+polars, pandas, pyarrow and DuckDB can read them without copies.
 
-`etcbench.model` is for programs that are external models. Modules that need more than numpy are imported by name:
+`etcbench.model` is for programs of external models. Modules that need more than numpy must be imported by name:
 `etcbench.sklearn` (scikit-learn) and `etcbench.torch` (PyTorch).
 """
 

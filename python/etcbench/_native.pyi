@@ -1,4 +1,4 @@
-"""What the native half gives; the modules beside it are for users."""
+"""Stubs of the native half; not a public API."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ __version__: str
 PAD: int
 
 class EtcbenchError(ValueError):
-    """Something that etcbench was given cannot be used: what, where, and what to do, in one line."""
+    """An argument or file cannot be used; the message says what, where, and what to do, in one line."""
 
 class Stream:
     @property

@@ -1,4 +1,4 @@
-"""Captures as tables: flows, packets, and what a trained model says of flows."""
+"""Captures as tables: flows, packets, and flows classified by a trained model."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 class Table:
-    """A table that is made while it is read, once: captures may be larger than memory.
+    """A table that is computed while it is read, so that captures may be larger than memory. It can be read once.
 
-    `flows`, `packets` and `classify` give one. Whatever speaks the Arrow PyCapsule interface reads it, in batches and without
+    `flows`, `packets` and `classify` return one. Libraries with the Arrow PyCapsule interface read it in batches and without
     copies: ``polars.DataFrame(table)``, ``pyarrow.table(table)``, ``pyarrow.RecordBatchReader.from_stream(table)``,
-    ``duckdb.from_arrow(...)``. Reading a second time raises `EtcbenchError`.
+    ``duckdb.from_arrow(...)``. Reading it a second time raises `EtcbenchError`.
     """
 
     def __init__(self, stream: _native.Stream) -> None:
@@ -30,12 +30,12 @@ class Table:
 
     @property
     def columns(self) -> list[str]:
-        """Names of the columns, in their order."""
+        """Names of the columns, in order."""
         return self._stream.column_names
 
     @property
     def summaries(self) -> dict[str, str]:
-        """Per capture that was read to its end what was found: flows, packets left out by reason, damage."""
+        """Summary of each capture that was read to its end: flows, skipped packets by reason, damage."""
         return self._stream.summaries
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
@@ -45,19 +45,19 @@ class Table:
         return self._stream.__arrow_c_schema__()
 
     def to_arrow(self) -> pyarrow.Table:
-        """All of it as a pyarrow table."""
+        """Read the whole table as a pyarrow table."""
         import pyarrow
 
         return pyarrow.table(self)
 
     def to_polars(self) -> polars.DataFrame:
-        """All of it as a polars data frame."""
+        """Read the whole table as a polars data frame."""
         import polars
 
         return polars.DataFrame(self)
 
     def to_pandas(self) -> pandas.DataFrame:
-        """All of it as a pandas data frame; needs pyarrow too."""
+        """Read the whole table as a pandas data frame; also needs pyarrow."""
         frame: pandas.DataFrame = self.to_arrow().to_pandas()
         return frame
 
@@ -68,7 +68,7 @@ class Table:
 def _paths(captures: Capture | Iterable[Capture]) -> list[str]:
     named = [captures] if isinstance(captures, (str, os.PathLike)) else list(captures)
     if not named:
-        raise _native.EtcbenchError("no capture is named; give a path or several")
+        raise _native.EtcbenchError("no capture given; pass one or more paths")
     return [os.fspath(capture) for capture in named]
 
 
@@ -87,41 +87,42 @@ def flows(
     mask_method: Literal["zero", "randomise"] = "zero",
     seed: int = 0,
 ) -> Table:
-    """The flows of captures, a row each: the columns of ``etcbench features`` but for `dataset`.
+    """Flows of captures, one per row: the columns of ``etcbench features`` except `dataset`.
 
     Parameters
     ----------
     captures : path or iterable of paths
         pcap or pcapng, also compressed (gzip, bzip2, xz, zstd) or in a zip archive (``archive.zip!capture.pcap``).
     direction : {'bidirectional', 'unidirectional'}
-        Whether the two directions of a five-tuple make one flow or two.
+        Whether the two directions of a five-tuple form one flow or two.
     idle_timeout, active_timeout : float, optional
-        Seconds after a flow's last and first packet from which a packet begins a new flow; 120 and 3600.
+        Seconds after a flow's last and first packet after which a packet begins a new flow; default 120 and 3600.
     activity_timeout : float, optional
-        Seconds of a gap that splits a flow's time into active and idle periods; 5.
+        Length in seconds of a gap that separates active and idle periods of a flow; default 5.
     tunnels : {'outer', 'inner'}
-        Which packet of a tunnel makes the flow: the one that carries, or the one that is carried.
+        Which packet of a tunnel defines the flow: the carrying or the carried one.
     packets, bytes : int, optional
-        How many first packets of a flow are kept, and how many first bytes of each, from the IP header on; 6 and 248.
+        Number of first packets kept per flow, and of first bytes kept per packet, from the IP header on; default 6 and 248.
     statistics : bool
-        Whether the statistics are computed, which are most of the table.
+        Whether to compute the statistics, which are most of the table.
     masks : sequence of str
         Fields to mask in the packets' bytes, such as ``"ip_addresses"`` and ``"ports"``.
     mask_method : {'zero', 'randomise'}
-        What takes the place of masked fields.
+        How masked fields are replaced.
     seed : int
-        Of ``mask_method="randomise"``.
+        Seed of ``mask_method="randomise"``.
 
     Returns
     -------
     Table
-        In the order of the captures and in that in which flows end; `results/FORMAT.md` says what the columns mean.
+        Flows in the order of the captures and, within a capture, in the order in which they end; `results/FORMAT.md` describes
+        the columns.
 
     Raises
     ------
     EtcbenchError
-        A capture that cannot be read, or an option that makes no sense. Damage is none: the flows before it are there, and
-        `Table.summaries` tells it.
+        If a capture cannot be read or an option is invalid. A damaged capture is not an error: the flows before the damage
+        are returned, and `Table.summaries` reports it.
 
     Examples
     --------
@@ -149,16 +150,16 @@ def flows(
 def packets(
     captures: Capture | Iterable[Capture], *, tunnels: Literal["outer", "inner"] = "outer", bytes: int = 128
 ) -> Table:
-    """The TCP and UDP packets of captures, a row each.
+    """TCP and UDP packets of captures, one per row.
 
     Parameters
     ----------
     captures : path or iterable of paths
         As for `flows`.
     tunnels : {'outer', 'inner'}
-        Which packet of a tunnel is the row.
+        Which packet of a tunnel the row describes.
     bytes : int
-        How many first bytes of a packet are kept, from the IP header on.
+        Number of first bytes kept per packet, from the IP header on.
 
     Returns
     -------
@@ -166,12 +167,12 @@ def packets(
         Columns `capture`, `number` (in the capture, from 1), `time_ns` (since the Unix epoch), `source_address`,
         `source_port`, `destination_address`, `destination_port`, `transport`, `wire_length` (of the frame), `network_length`
         (of the IP packet), `payload_length`, `transport_offset` and `payload_offset` (into the bytes), `tcp_flags`,
-        `tcp_window` (null where there is no TCP header) and `bytes`.
+        `tcp_window` (null without a TCP header) and `bytes`.
 
     Raises
     ------
     EtcbenchError
-        A capture that cannot be read.
+        If a capture cannot be read.
     """
     return Table(_native.packets(_paths(captures), tunnels=tunnels, bytes=bytes))
 
@@ -179,25 +180,25 @@ def packets(
 def classify(
     model: str | os.PathLike[str], captures: Capture | Iterable[Capture], *, probabilities: bool = False
 ) -> Table:
-    """What a trained model says of the flows of captures, a row each: the columns of ``etcbench classify``.
+    """Flows of captures classified by a trained model, one per row: the columns of ``etcbench classify``.
 
     Parameters
     ----------
     model : path
-        A file that ``etcbench run --save-models`` or ``Experiment.run(save_models=True)`` wrote.
+        A file written by ``etcbench run --save-models`` or ``Experiment.run(save_models=True)``.
     captures : path or iterable of paths
-        As for `flows`. Flows and features are made as in training.
+        As for `flows`. Flows and features are computed as in training.
     probabilities : bool
-        Whether there is a column for the probability of every class.
+        Whether to add a column with the probability of every class.
 
     Returns
     -------
     Table
-        `class` is null where the model has nothing to read, and `note` says why.
+        `class` is null if the model has nothing to read, and `note` says why.
 
     Raises
     ------
     EtcbenchError
-        A model or capture that cannot be read.
+        If the model or a capture cannot be read.
     """
     return Table(_native.classify(os.fspath(model), _paths(captures), probabilities=probabilities))

@@ -1,4 +1,4 @@
-"""Experiments: what models get, how it is divided, what that gives away, and running it."""
+"""Experiments: features, splits, leak reports, and running."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from .run import Run
 
 @dataclass
 class Features:
-    """What models get of a variant's flows; row i is the same flow in every array.
+    """The features of a variant's flows, the input of models; row i is the same flow in every array.
 
     Attributes
     ----------
     variant : str
     bytes : numpy.ndarray of uint16, shape (rows, N, M)
-        The first M bytes of the first N packets; `etcbench.PAD` (256) where there is no byte.
+        The first M bytes of the first N packets, padded with `etcbench.PAD` (256).
     statistics : numpy.ndarray of float32, shape (rows, columns)
         Flow statistics, in the order of `statistic_names`.
     sequences : numpy.ndarray of float32, shape (rows, 2 K)
-        Signed lengths and times of the first K packets; no columns where no model reads them.
+        Signed lengths and times of the first K packets; no columns if no model reads them.
     flowpics : numpy.ndarray of uint8, shape (rows, R x R)
-        Packets by length and time; no columns where no model reads them.
+        Packets by length and time; no columns if no model reads them.
     labels : numpy.ndarray of uint32, shape (rows,)
-        Indices into `class_names`. Those of test rows too: only score with them.
+        Indices into `class_names`, including those of test rows, which must only be used for scoring.
     class_names, statistic_names, flow_ids : list of str
     """
 
@@ -52,14 +52,14 @@ class Features:
 
 @dataclass
 class Split:
-    """How a variant's rows are divided for one seed and fold.
+    """The split of a variant's rows for one seed and fold.
 
     Attributes
     ----------
     variant : str
     seed, fold : int
     training, validation, test : numpy.ndarray of int64
-        Rows. Training rows are as sampled: one may be there several times.
+        Row indices. Training rows are as sampled, so a row may occur several times.
     """
 
     variant: str
@@ -71,33 +71,33 @@ class Split:
 
 
 def _assignments(keys: dict[str, Any]) -> list[str]:
-    """Keyword arguments as ``--set`` has them: ``feature__packets=8``, or ``feature={"packets": 8}``."""
+    """Convert keyword arguments to the form of ``--set``: ``feature__packets=8``, or ``feature={"packets": 8}``."""
     found = []
     for name, value in keys.items():
         key = name.replace("__", ".")
         if isinstance(value, dict):
             found += _assignments({f"{key}.{inner}": one for inner, one in value.items()})
         else:
-            # JSON's text, numbers, truth values and lists are TOML too.
+            # JSON strings, numbers, booleans and lists are valid TOML.
             found.append(f"{key}={json.dumps(value, ensure_ascii=False)}")
     return found
 
 
 class Experiment:
-    """An experiment file with what is changed of it.
+    """An experiment file with overrides.
 
     Parameters
     ----------
     experiment : str or path
         The name of a file in the project's `experiments`, such as ``"table2"``, or a file (``.toml``).
     data : str or sequence of str, optional
-        Datasets in place of the file's, such as ``"lab"`` or ``"synth"``.
+        Datasets to use instead of those in the file, such as ``"lab"`` or ``"synth"``.
     size : str, optional
         A size in `experiments/sizes`, such as ``"demo"``.
     seeds : int or sequence of int, optional
-        How many seeds (0, 1, ...), or which.
+        The number of seeds (0, 1, ...), or a list of seeds.
     models, variants : sequence of str
-        Only these.
+        Restrict the experiment to these.
     project : path, optional
         The project's folder, with `experiments`, `data` and `results`.
     **keys
@@ -106,7 +106,7 @@ class Experiment:
     Raises
     ------
     EtcbenchError
-        A file that is missing or not understood; the message names the key and the nearest known one.
+        If the file is missing or invalid; the message names the key and the nearest known one.
 
     Examples
     --------
@@ -144,12 +144,12 @@ class Experiment:
 
     @property
     def name(self) -> str:
-        """The experiment's name."""
+        """Name of the experiment."""
         return self._native.name
 
     @property
     def title(self) -> str:
-        """One line for captions."""
+        """A one-line title for captions."""
         return self._native.title
 
     @property
@@ -173,7 +173,7 @@ class Experiment:
         return self._native.variants
 
     def models(self, variant: str | None = None) -> list[tuple[str, str]]:
-        """Model and input of every row of a variant; of the first where none is named."""
+        """Return the model and input of every row of a variant, by default the first."""
         return self._native.models(self._variant(variant))
 
     @property
@@ -183,29 +183,29 @@ class Experiment:
 
     @property
     def folder(self) -> Path:
-        """Where its run is, or will be."""
+        """Folder of its run, whether or not it exists."""
         return Path(self._native.folder)
 
     def _variant(self, variant: str | None) -> str:
         if variant is None:
             return self.variants[0]
         if variant not in self.variants:
-            raise _native.EtcbenchError(f"{self.name}: there is no variant {variant!r}; there are {', '.join(self.variants)}")
+            raise _native.EtcbenchError(f"{self.name}: no variant {variant!r}; known: {', '.join(self.variants)}")
         return variant
 
     def divide(self, progress: Progress = None) -> None:
-        """Read the captures and divide their flows, once; `features`, `splits` and `leaks` do so where it was not done."""
+        """Read the captures and split their flows, once; `features`, `splits` and `leaks` call this if needed."""
         if self._divided is None:
             variants, leaks = self._native.divide(teller(progress))
             self._divided = variants, json.loads(leaks)
 
     def features(self, variant: str | None = None) -> Features:
-        """What models get of a variant's flows; of the first variant where none is named.
+        """Return the features of a variant's flows, by default of the first variant.
 
         Raises
         ------
         EtcbenchError
-            Captures that are not there, or flows that do not give what the experiment asks for.
+            If captures are missing, or their flows do not meet the requirements of the experiment.
         """
         name = self._variant(variant)
         self.divide()
@@ -216,7 +216,7 @@ class Experiment:
         return Features(variant=name, **arrays, **names)
 
     def splits(self, variant: str | None = None) -> list[Split]:
-        """How a variant's rows are divided, by seed and fold; of the first variant where none is named."""
+        """Return the splits of a variant's rows, by seed and fold; by default of the first variant."""
         name = self._variant(variant)
         self.divide()
         assert self._divided is not None
@@ -224,7 +224,7 @@ class Experiment:
         return [Split(variant=name, **split) for split in found["splits"]]
 
     def leaks(self) -> list[dict[str, Any]]:
-        """What the splits and features give away before any model is trained: `leaks.json` of `results/FORMAT.md`."""
+        """Return the leak reports of splits and features: `leaks.json` of `results/FORMAT.md`."""
         self.divide()
         assert self._divided is not None
         return self._divided[1]
@@ -240,34 +240,34 @@ class Experiment:
     ) -> Run:
         """Fit and score every row, and store the run as ``etcbench run`` does.
 
-        What was computed before comes from the cache. Ctrl-C stops it; the same call goes on from there.
+        Earlier results come from the cache. Ctrl-C stops the run; the same call resumes it.
 
         Parameters
         ----------
         progress : callable, bool or None
-            Told of every stage: a function of an `Event`, or True to print the stages. Without one, what a person should know
-            goes to the logger ``etcbench``.
+            A function called with every `Event`, or True to print the stages. If None, warnings go to the logger
+            ``etcbench``.
         device : str
             ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         cache : bool
-            Whether to use and keep what `results/cache` has.
+            Whether to read and write the cache in `results/cache`.
         save_models : bool
-            Whether to write every trained model into the run's folder `models`; needs the cache.
+            Whether to write every trained model to the run's folder `models`; needs the cache.
         overwrite : bool
-            Whether to replace a run that is there with other results; else it is kept as NAME.1, NAME.2, ...
+            Whether to replace an existing run with other results; otherwise it is kept as NAME.1, NAME.2, ...
 
         Returns
         -------
         Run
-            Fits of external models that failed are in ``run.information.get("failures")``.
+            Failed fits of external models are in ``run.information.get("failures")``.
 
         Raises
         ------
         EtcbenchError
-            Data that is missing, and whatever a model says of its keys or training.
+            If data is missing, or a model rejects its keys or fails in training.
         """
         if save_models and not cache:
-            raise _native.EtcbenchError("save_models takes models from the cache; leave cache=True")
+            raise _native.EtcbenchError("save_models needs the cache; use cache=True")
         folder, *_ = self._native.run(
             device=device, cache=cache, save_models=save_models, overwrite=overwrite, progress=teller(progress)
         )

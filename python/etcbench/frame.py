@@ -1,4 +1,4 @@
-"""Small tables: columns by name, without a library of data frames, and one call away from any."""
+"""Small tables: named columns that need no data-frame library and convert to any."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
     import polars
     import pyarrow
 
-#: Rows that are shown.
+#: Number of rows shown.
 _SHOWN = 20
 
 
 class Frame:
     """A table in memory.
 
-    Whatever speaks the Arrow PyCapsule interface takes it: ``polars.DataFrame(frame)``, ``pyarrow.table(frame)``,
-    ``duckdb.from_arrow(frame)``. `to_pandas` needs pandas alone.
+    Libraries with the Arrow PyCapsule interface can read it: ``polars.DataFrame(frame)``, ``pyarrow.table(frame)``,
+    ``duckdb.from_arrow(frame)``. `to_pandas` needs only pandas.
 
     Parameters
     ----------
     columns : mapping of str to sequence
-        The columns, all as long as each other: text, whole numbers, numbers or truth values, and None where there is nothing.
+        The columns, all of the same length: strings, integers, floats or booleans, and None for missing values.
 
     Examples
     --------
@@ -45,23 +45,23 @@ class Frame:
         self._columns: dict[str, list[Any]] = {name: list(values) for name, values in columns.items()}
         lengths = {len(values) for values in self._columns.values()}
         if len(lengths) > 1:
-            raise _native.EtcbenchError(f"columns of {sorted(lengths)} rows; all must have the same number")
+            raise _native.EtcbenchError(f"columns have {sorted(lengths)} rows; all must have the same number")
         self._rows = lengths.pop() if lengths else 0
 
     @property
     def columns(self) -> list[str]:
-        """Names of the columns, in their order."""
+        """Names of the columns, in order."""
         return list(self._columns)
 
     def __len__(self) -> int:
         return self._rows
 
     def __getitem__(self, name: str) -> numpy.ndarray:
-        """A column as an array: of 64-bit whole numbers, of 64-bit floats with NaN for nothing, or of objects."""
+        """Return a column as an array of 64-bit integers, of 64-bit floats with NaN for None, or of objects."""
         try:
             values = self._columns[name]
         except KeyError:
-            raise KeyError(f"no column {name!r}; there are {', '.join(self._columns)}") from None
+            raise KeyError(f"no column {name!r}; known: {', '.join(self._columns)}") from None
         kinds = {type(value) for value in values if value is not None}
         if kinds == {int} and None not in values:
             return numpy.array(values, dtype=numpy.int64)
@@ -72,47 +72,47 @@ class Frame:
         return array
 
     def rows(self) -> list[dict[str, Any]]:
-        """The rows, each a dictionary."""
+        """Return the rows, each a dictionary."""
         return [dict(zip(self._columns, values)) for values in zip(*self._columns.values())]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return iter(self.rows())
 
     def where(self, **values: Any) -> Frame:
-        """The rows that have these values, in their order.
+        """Return the rows that have these values, in order.
 
         Parameters
         ----------
         **values
-            Column and value; ``class`` is written ``class_``, since Python keeps that word. None is a value too.
+            Column and value. Write ``class_`` for the column ``class``, which is a reserved word. None matches missing values.
         """
         wanted = {name.removesuffix("_"): value for name, value in values.items()}
         for name in wanted:
             if name not in self._columns:
-                raise KeyError(f"no column {name!r}; there are {', '.join(self._columns)}")
+                raise KeyError(f"no column {name!r}; known: {', '.join(self._columns)}")
         tests = [(self._columns[name], value) for name, value in wanted.items()]
         kept = [row for row in range(self._rows) if all(column[row] == value for column, value in tests)]
         return Frame({name: [column[row] for row in kept] for name, column in self._columns.items()})
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        """The table as an Arrow stream; made anew at every call."""
+        """Return the table as a new Arrow stream."""
         stream = _native.arrow_stream(list(self._columns), list(self._columns.values()))
         return stream.__arrow_c_stream__(requested_schema)
 
     def to_pandas(self) -> pandas.DataFrame:
-        """The table as a pandas data frame."""
+        """Convert the table to a pandas data frame."""
         import pandas
 
         return pandas.DataFrame({name: self[name] for name in self._columns})
 
     def to_polars(self) -> polars.DataFrame:
-        """The table as a polars data frame."""
+        """Convert the table to a polars data frame."""
         import polars
 
         return polars.DataFrame(self)
 
     def to_arrow(self) -> pyarrow.Table:
-        """The table as a pyarrow table."""
+        """Convert the table to a pyarrow table."""
         import pyarrow
 
         return pyarrow.table(self)

@@ -16,16 +16,16 @@ from .frame import Frame
 
 @dataclass
 class Metrics:
-    """What is measured on one test set; `results/FORMAT.md` has every definition.
+    """The metrics of one test set, defined in `results/FORMAT.md`.
 
     Attributes
     ----------
     values : dict of str to float or None
-        Metrics of the whole test set by name, None where one is undefined.
+        Metrics of the whole test set by name; None if undefined.
     classes : Frame
         A row per class: `class`, then its metrics.
     confusion : numpy.ndarray of shape (classes, classes)
-        Rows are true classes, columns predicted ones.
+        Rows are true classes, columns predicted classes.
     class_names : list of str
     """
 
@@ -45,19 +45,19 @@ def metrics(
     probabilities: ArrayLike | None = None,
     class_names: Sequence[str] | None = None,
 ) -> Metrics:
-    """Measure predictions.
+    """Compute the metrics of predictions.
 
     Parameters
     ----------
     labels : array of shape (rows,)
-        True classes: names, or indices where `class_names` are given.
+        True classes: names, or indices if `class_names` is given.
     predictions : array of shape (rows,), optional
         Predicted classes, in the same form.
     probabilities : array of shape (rows, classes), optional
-        In place of predictions: rows that sum to 1. The class of the highest is predicted, the lowest class on ties. They
-        are read in 32 bits.
+        Instead of predictions: rows that sum to 1. The class with the highest probability is predicted, the lowest class on
+        ties. Converted to 32-bit floats.
     class_names : sequence of str, optional
-        The classes in their order; by default all that occur, sorted.
+        The classes, in order; by default all that occur, sorted.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def metrics(
     Raises
     ------
     EtcbenchError
-        No rows, different lengths, a class that is none of `class_names`, rows that are no distribution.
+        If there are no rows, lengths differ, a class is not in `class_names`, or rows are not distributions.
 
     Examples
     --------
@@ -83,12 +83,12 @@ def metrics(
     def indices(values: numpy.ndarray) -> numpy.ndarray:
         if values.dtype.kind in "iu" and not all(str(value) in places for value in numpy.unique(values)):
             if values.size and (values.min() < 0 or values.max() >= len(names)):
-                raise _native.EtcbenchError(f"an index that is not below the number of classes, {len(names)}")
+                raise _native.EtcbenchError(f"an index is negative or not below the number of classes, {len(names)}")
             return values.astype(numpy.uint32)
         try:
             return numpy.array([places[str(value)] for value in values], dtype=numpy.uint32)
         except KeyError as error:
-            raise _native.EtcbenchError(f"{error.args[0]!r} is none of the classes {', '.join(names)}") from None
+            raise _native.EtcbenchError(f"{error.args[0]!r} is not one of the classes {', '.join(names)}") from None
 
     encoded = [numpy.ascontiguousarray(indices(values)) for values in given]
     matrix = None if probabilities is None else numpy.ascontiguousarray(probabilities, dtype=numpy.float32)
@@ -108,7 +108,7 @@ def metrics(
 
 
 def audit(table: str | os.PathLike[str]) -> Frame:
-    """Which printed numbers of a table cannot be.
+    """Find the impossible numbers of a printed table.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def audit(table: str | os.PathLike[str]) -> Frame:
     Raises
     ------
     EtcbenchError
-        A file that cannot be read or is no such table.
+        If the file cannot be read or is not such a table.
     """
     names = ["row", "metric", "printed", "possible", "reason"]
     found = _native.audit(os.fspath(table))

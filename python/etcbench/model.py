@@ -1,11 +1,11 @@
 """External models in Python: any scikit-learn estimator as a program that speaks etcbench-model-1.
 
-`models/PROTOCOL.md` says what such a program is told and must answer. For an estimator a folder with two files is enough,
-which `write` makes::
+`models/PROTOCOL.md` describes the messages of such a program. For an estimator, a folder with two files is enough, which
+`write` creates::
 
     etcbench.model.write("models/extra-trees", "sklearn.ensemble.ExtraTreesClassifier", n_estimators=200)
 
-Nothing here imports scikit-learn: an estimator is whatever has `fit`, `predict` and, if it likes, `predict_proba`.
+This module does not import scikit-learn: an estimator is any object with `fit`, `predict` and, optionally, `predict_proba`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy
 
 PROTOCOL = "etcbench-model-1"
 
-#: All that a program may read of a flow; columns side by side in this order.
+#: All inputs that a program may read; columns are concatenated in this order.
 INPUTS = (
     "bytes",
     "statistics",
@@ -40,17 +40,17 @@ Estimator = Union[str, Callable[..., Any]]
 
 
 def columns(request: dict[str, Any]) -> numpy.ndarray:
-    """The rows of a request as one matrix: every token (256 where there is no byte), statistic and sequence a column.
+    """Return the rows of a request as one matrix with a column per token (256 for padding), statistic and sequence value.
 
     Parameters
     ----------
     request : dict
-        A request that names arrays, or its `training` or `validation`.
+        A request with array files, or its `training` or `validation`.
 
     Returns
     -------
     numpy.ndarray of shape (rows, columns)
-        Mapped into memory where there is one array only.
+        Memory-mapped if there is a single array.
     """
     named = [numpy.load(request[name], mmap_mode="r") for name in ("bytes", "statistics", "sequences") if name in request]
     shaped = [array.reshape(request["rows"], -1) for array in named]
@@ -66,7 +66,7 @@ def _found(estimator: Estimator) -> Callable[..., Any]:
 
 
 def _made(make: Callable[..., Any], keys: dict[str, Any], seed: int, threads: int) -> Any:
-    """An estimator of these keys, with the seed and the number of threads where it takes such."""
+    """Create an estimator with these keys, setting the seed and number of threads if it supports them."""
     estimator = make(**keys)
     known = inspect.signature(type(estimator)).parameters
     asked = {"random_state": seed % 2**32, "n_jobs": threads}
@@ -80,7 +80,7 @@ def _probabilities(estimator: Any, rows: numpy.ndarray, classes: int) -> numpy.n
     answer = numpy.zeros((len(rows), classes))
     if hasattr(estimator, "predict_proba"):
         found = numpy.asarray(estimator.predict_proba(rows))
-        # Rows of single precision need not sum to 1 as well as is asked.
+        # Single-precision rows may not sum to 1 as exactly as required.
         single = found.dtype != numpy.float64
         answer[:, estimator.classes_] = found / found.sum(axis=1, keepdims=True, dtype="f8") if single else found
     else:
@@ -96,24 +96,25 @@ def serve(
     requests: TextIO | None = None,
     answers: TextIO | None = None,
 ) -> None:
-    """Be an external model: read requests from standard input and answer them until `quit`.
+    """Run an external model: read requests from standard input and answer them until `quit`.
 
     Parameters
     ----------
     estimator : str or callable
-        The name of a class (``"sklearn.ensemble.ExtraTreesClassifier"``), the class, or any function that makes an estimator of
-        the model's keys, given by name. `random_state` and `n_jobs` are set where the estimator has them and no key does.
+        The name of a class (``"sklearn.ensemble.ExtraTreesClassifier"``), the class, or any function that creates an estimator
+        from the model's keys as keyword arguments. `random_state` and `n_jobs` are set if the estimator has them and the
+        keys do not.
     inputs : sequence of str
-        What it can read, as in `model.toml`.
+        The inputs that it can read, as in `model.toml`.
     deterministic : bool
-        Whether the same fit gives the same model; etcbench holds it to that.
+        Whether the same fit produces the same model; etcbench verifies this.
     requests, answers : text streams, optional
-        In place of standard input and output. Without them the program prints, when it is started with ``--versions``, what it
-        computes with, as `versions` in `model.toml` asks for.
+        Streams to use instead of standard input and output. Without them, a program that is started with ``--versions`` prints
+        the versions of its libraries, as `versions` in `model.toml` expects.
 
     Examples
     --------
-    All of a model's program:
+    The whole program of a model:
 
     >>> from etcbench.model import serve
     >>> serve("sklearn.ensemble.ExtraTreesClassifier")  # doctest: +SKIP
@@ -123,7 +124,7 @@ def serve(
         return
     requests = requests or sys.stdin
     if answers is None:
-        # What a library prints goes to standard error.
+        # Redirect the output of libraries to standard error.
         answers = os.fdopen(os.dup(1), "w")
         os.dup2(2, 1)
     fitted: Any = None
@@ -156,7 +157,7 @@ def serve(
 
 
 def _software(estimator: Estimator) -> str:
-    """A line about versions: of the package that the estimator is of."""
+    """Return the name and version of the estimator's package."""
     made = _found(estimator)
     package = (getattr(made, "__module__", None) or "").partition(".")[0]
     module = sys.modules.get(package)
@@ -164,7 +165,7 @@ def _software(estimator: Estimator) -> str:
 
 
 def _versions(estimator: Estimator) -> str:
-    """The versions that a model computes with: of Python and of the packages, nothing being imported for it."""
+    """Return the versions of Python and of the packages that a model uses, without importing them."""
     name = estimator if isinstance(estimator, str) else estimator.__module__
     package = name.partition(".")[0]
     distributions = {"numpy", "etcbench", *importlib.metadata.packages_distributions().get(package, [])}
@@ -173,18 +174,18 @@ def _versions(estimator: Estimator) -> str:
 
 
 def write(folder: str | os.PathLike[str], estimator: str, *, python: str = "python3", **parameters: Any) -> Path:
-    """Write the folder of an external model that is an estimator.
+    """Write the folder of an external model for an estimator.
 
     Parameters
     ----------
     folder : path
-        Such as ``models/extra-trees`` in a project; its name is the model's. It must not be there yet.
+        Such as ``models/extra-trees`` in a project; its name is the model's name. It must not exist yet.
     estimator : str
         The name of a class, such as ``"sklearn.ensemble.ExtraTreesClassifier"``, in the Python that runs the model.
     python : str
-        That Python: a program on ``PATH``, or a path such as `sys.executable`, which holds on this machine alone.
+        That Python: a program on ``PATH``, or a path such as `sys.executable`, which is valid only on this machine.
     **parameters
-        The keys that ``[model.NAME]`` may change, with their defaults: text, numbers, truth values, lists.
+        The keys that ``[model.NAME]`` may change, with their defaults: strings, numbers, booleans, lists.
 
     Returns
     -------
@@ -194,7 +195,7 @@ def write(folder: str | os.PathLike[str], estimator: str, *, python: str = "pyth
     Raises
     ------
     FileExistsError
-        The folder is there.
+        If the folder exists.
     """
     folder = Path(folder)
     folder.mkdir(parents=True)

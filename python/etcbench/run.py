@@ -1,4 +1,4 @@
-"""Stored runs: their records, predictions and tables, held beside one another and ranked."""
+"""Stored runs: their records, predictions and tables, and comparing and ranking runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .frame import Frame
 
 
 def _cell(text: str) -> Any:
-    """A cell of a CSV file: nothing, a number, or text."""
+    """Parse a cell of a CSV file as None, a number, or text."""
     if not text:
         return None
     try:
@@ -30,7 +30,7 @@ def _cell(text: str) -> Any:
         return text
 
 
-#: Columns of files that are text whatever they look like.
+#: Columns that are always text, even if they look like numbers.
 _TEXT = {"flow_id", "class", "predicted", "variant", "model", "input", "implementation"}
 
 
@@ -42,7 +42,7 @@ def _read(path: Path) -> Frame:
     for place, name in enumerate(header):
         texts = [row[place] for row in rows]
         values = [text or None for text in texts] if name in _TEXT else [_cell(text) for text in texts]
-        # A column is of text as soon as one of its cells is.
+        # A column is text if any of its cells is.
         if any(isinstance(value, str) for value in values):
             values = [text or None for text in texts]
         columns[name] = values
@@ -50,7 +50,7 @@ def _read(path: Path) -> Frame:
 
 
 class _Files(Mapping[str, Frame]):
-    """The CSV files of a folder by their names, each read when it is asked for."""
+    """The CSV files of a folder by name, read on access."""
 
     def __init__(self, folder: Path) -> None:
         self._paths = {path.stem: path for path in sorted(folder.glob("*.csv"))}
@@ -59,7 +59,7 @@ class _Files(Mapping[str, Frame]):
         try:
             return _read(self._paths[name])
         except KeyError:
-            raise KeyError(f"no {name!r}; there are {', '.join(self._paths)}") from None
+            raise KeyError(f"no {name!r}; known: {', '.join(self._paths)}") from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._paths)
@@ -72,7 +72,7 @@ class _Files(Mapping[str, Frame]):
 
 
 class Run:
-    """A run as it lies in its folder; `results/FORMAT.md` says what every file and column means.
+    """A stored run; `results/FORMAT.md` describes every file and column.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ class Run:
     ----------
     folder : pathlib.Path
     records : Frame
-        One measured value a row.
+        One measured value per row.
     information : dict
         `run.json`: versions, machine, captures, costs and failures of fits.
     leaks : list of dict
@@ -93,12 +93,12 @@ class Run:
     experiment : str
         The experiment with everything it extends, as TOML.
     changes : list of str
-        What of the run is not as it was written; none where all of it is.
+        What was changed since the run was written; empty if nothing was.
 
     Raises
     ------
     EtcbenchError
-        No such run, or a file of it that is not what it should be.
+        If there is no such run, or one of its files is invalid.
     """
 
     def __init__(self, run: str | os.PathLike[str], *, project: str | os.PathLike[str] = ".") -> None:
@@ -112,22 +112,22 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The folder's name."""
+        """Name of the folder."""
         return self.folder.name
 
     @property
     def predictions(self) -> Mapping[str, Frame]:
-        """The predictions of every fit by name: `flow_id`, `class`, `predicted` and a probability per class."""
+        """Predictions of every fit by name: `flow_id`, `class`, `predicted` and a probability per class."""
         return _Files(self.folder / "predictions")
 
     @property
     def tables(self) -> Mapping[str, Frame]:
-        """The tables by name, in full precision."""
+        """Tables by name, in full precision."""
         return _Files(self.folder / "tables")
 
     @property
     def models(self) -> dict[str, Path]:
-        """The files of trained models by name; none unless the run saved them."""
+        """Files of trained models by name; empty unless the run saved them."""
         return {path.stem: path for path in sorted((self.folder / "models").glob("*.safetensors"))}
 
     def _fit(self, metric: str | None, keys: dict[str, Any]) -> list[dict[str, Any]]:
@@ -136,27 +136,27 @@ class Run:
         rows = sorted({tuple(record[name] for name in of) for record in chosen})
         if len(rows) != 1:
             told = "; ".join(", ".join(row) for row in rows) or "none"
-            raise _native.EtcbenchError(f"{self.name}: name one row by variant, model and input; these are {told}")
+            raise _native.EtcbenchError(f"{self.name}: name one row by variant, model and input; matching rows: {told}")
         return chosen
 
     def confusion(self, **keys: Any) -> tuple[numpy.ndarray, list[str]]:
-        """The confusion matrix of a row of the table, all its seeds and folds together.
+        """Return the confusion matrix of a row of the table, summed over its seeds and folds.
 
         Parameters
         ----------
         **keys
-            Which row: `variant`, `model`, `input`, and `seed` or `fold` where only one is meant.
+            The row: `variant`, `model`, `input`, and `seed` or `fold` to select one.
 
         Returns
         -------
         matrix : numpy.ndarray of int64, shape (classes, classes)
-            Rows are true classes, columns predicted ones.
+            Rows are true classes, columns predicted classes.
         class_names : list of str
 
         Raises
         ------
         EtcbenchError
-            Keys that name no row or several.
+            If the keys match no row or several.
         """
         records = self._fit("confusion", keys)
         names = list(dict.fromkeys(record["class"] for record in records))
@@ -167,12 +167,12 @@ class Run:
         return matrix, names
 
     def curves(self, **keys: Any) -> Frame:
-        """The training curves: a row per fit, stage and epoch.
+        """Return the training curves: a row per fit, metric and epoch.
 
         Parameters
         ----------
         **keys
-            Which fits, such as ``model="attention_lstm"``; all where none are named.
+            The fits, such as ``model="attention_lstm"``; all by default.
 
         Returns
         -------
@@ -189,14 +189,14 @@ class Run:
 
 @dataclass
 class Comparison:
-    """Two runs beside each other.
+    """Comparison of two runs.
 
     Attributes
     ----------
     same_results : bool
-        Whether every result, times and memory aside, is the same to the last bit.
+        Whether every result, except times and memory, is the same to the last bit.
     tables : dict of str to Frame
-        What differs, by title: experiment, data, program and machine, results, times.
+        The differences, by title: experiment, data, program and machine, results, times.
     """
 
     same_results: bool
@@ -212,7 +212,7 @@ def _found(run: str | os.PathLike[str] | Run, project: str | os.PathLike[str]) -
 def compare(
     first: str | os.PathLike[str] | Run, second: str | os.PathLike[str] | Run, *, project: str | os.PathLike[str] = "."
 ) -> Comparison:
-    """What two runs have different.
+    """Compare two runs.
 
     Parameters
     ----------
@@ -230,7 +230,7 @@ def compare(
 
 @dataclass
 class Ranking:
-    """The models of one variant, ranked over tables.
+    """Ranking of the models of one variant over tables.
 
     Attributes
     ----------
@@ -241,7 +241,7 @@ class Ranking:
     statistic, p_value : float or None, float
         Friedman's test.
     critical_difference : float
-        Mean ranks that are further apart differ at a level of 5 % (Nemenyi, 1963).
+        Mean ranks that differ by more are significantly different at the 5 % level (Nemenyi, 1963).
     """
 
     variant: str
@@ -256,20 +256,20 @@ class Ranking:
 def rank(
     runs: Sequence[str | os.PathLike[str] | Run], *, metric: str = "macro_f1", project: str | os.PathLike[str] = "."
 ) -> list[Ranking]:
-    """Rank the models of several runs, each variant on its own.
+    """Rank the models of several runs, separately for each variant.
 
     Parameters
     ----------
     runs : sequence of Run or path
         Runs of different experiments or datasets.
     metric : str
-        A metric of the whole test set or of a fit. Of a loss, a time or a size smaller values are better.
+        A metric of the whole test set or of a fit. For losses, times and sizes, smaller values are better.
     project : path, optional
 
     Returns
     -------
     list of Ranking
-        None of a variant with fewer than two models that are in two of the runs.
+        Variants with fewer than two models, or fewer than two runs, are left out.
     """
     found = _native.rank([_found(run, project) for run in runs], metric)
     names = ["model", "input", "implementation", "mean_rank"]

@@ -1,11 +1,11 @@
 """etcbench's fast classical models as scikit-learn estimators, for any matrix of numbers.
 
-`SVC`, `RandomForestClassifier`, `KNeighborsClassifier` and `GradientBoostingClassifier` take scikit-learn's names of parameters
-and pass its `check_estimator`. They compute in 32 bits and on all threads of the machine (``RAYON_NUM_THREADS`` says how many),
-give the same bits at any number of threads, and release the interpreter lock. `benches/README.md` says how fast they are beside
-scikit-learn and XGBoost.
+`SVC`, `RandomForestClassifier`, `KNeighborsClassifier` and `GradientBoostingClassifier` use scikit-learn's parameter names and
+pass its `check_estimator`. They compute with 32-bit floats on all threads of the machine (set ``RAYON_NUM_THREADS`` to change
+that), produce the same bits with any number of threads, and release the interpreter lock. `benches/README.md` compares their
+speed with scikit-learn and XGBoost.
 
-What they do not have: `sample_weight`, sparse matrices, missing values and `decision_function`.
+Not supported: `sample_weight`, sparse matrices, missing values and `decision_function`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["SVC", "GradientBoostingClassifier", "KNeighborsClassifier", "RandomF
 
 
 def _toml(value: Any) -> str:
-    """A value as TOML has it; of a dictionary an inline table."""
+    """Format a value as TOML, a dictionary as an inline table."""
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{json.dumps(str(key))} = {_toml(one)}" for key, one in value.items()) + " }"
     if isinstance(value, (numpy.integer, numpy.floating)):
@@ -52,18 +52,18 @@ def _restored(content: bytes, classes: int) -> _Fitted:
 
 
 class _Classifier(ClassifierMixin, BaseEstimator):
-    """What the four have in common."""
+    """Base of the four estimators."""
 
     #: The name in etcbench's table of models.
     _model: str
     random_state: Any = None
 
     def _keys(self, rows: int) -> dict[str, Any]:
-        """The keys of the model's table; None leaves one out."""
+        """Return the keys of the model's table; None omits a key."""
         raise NotImplementedError
 
     def _weights(self, classes: numpy.ndarray) -> Any:
-        """`class_weight` by the classes' places."""
+        """Convert `class_weight` to class indices."""
         given = getattr(self, "class_weight", None)
         if isinstance(given, dict):
             return {str(place): float(given.get(name, 1.0)) for place, name in enumerate(classes.tolist())}
@@ -75,7 +75,7 @@ class _Classifier(ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Finite numbers; read in 32 bits.
+            Finite numbers, converted to 32-bit floats.
         y : array-like of shape (n_samples,)
             The classes.
 
@@ -103,14 +103,14 @@ class _Classifier(ClassifierMixin, BaseEstimator):
         return _Fitted(model, len(self.classes_))
 
     def _asked(self, fitted: str, X: ArrayLike) -> numpy.ndarray:
-        """What a fitted model says of rows, in 32 bits."""
+        """Return a fitted model's probabilities for rows, in 32 bits."""
         check_is_fitted(self)
         rows: numpy.ndarray = validate_data(self, X, reset=False)
         model: _native.Classical = getattr(self, fitted).model
         return model.predict_proba(_single(rows))
 
     def predict(self, X: ArrayLike) -> numpy.ndarray:
-        """The class of every row: that of the highest probability, the lowest class on ties.
+        """Predict the class of every row: the one with the highest probability, the lowest class on ties.
 
         Parameters
         ----------
@@ -127,7 +127,7 @@ class _Classifier(ClassifierMixin, BaseEstimator):
 
 class _WithProbabilities(_Classifier):
     def predict_proba(self, X: ArrayLike) -> numpy.ndarray:
-        """The probability of every class.
+        """Predict the probability of every class.
 
         Parameters
         ----------
@@ -142,14 +142,14 @@ class _WithProbabilities(_Classifier):
 
 
 def _normalised(probabilities: numpy.ndarray) -> numpy.ndarray:
-    """Rows that sum to 1 in 64 bits."""
+    """Normalise rows to sum to 1 in 64 bits."""
     found: numpy.ndarray = probabilities.astype(numpy.float64)
     found /= found.sum(axis=1, keepdims=True)
     return found
 
 
 def _single(X: numpy.ndarray) -> numpy.ndarray:
-    """A matrix in 32 bits."""
+    """Convert a matrix to 32-bit floats."""
     X = numpy.asarray(X)
     with numpy.errstate(over="ignore"):
         single = numpy.ascontiguousarray(X, dtype=numpy.float32)
@@ -159,7 +159,7 @@ def _single(X: numpy.ndarray) -> numpy.ndarray:
 
 
 def _at_least(value: int | float, rows: int, least: int) -> int:
-    """A number of rows, or of a share of them, as scikit-learn reads it."""
+    """Return a number of rows, given as a number or a share, as scikit-learn interprets it."""
     return max(least, math.ceil(value * rows)) if isinstance(value, float) else int(value)
 
 
@@ -169,23 +169,23 @@ class SVC(_Classifier):
     Parameters
     ----------
     C : float
-        The price of a row on the wrong side of its margin.
+        Penalty of a row on the wrong side of its margin.
     kernel : {'rbf', 'poly', 'linear'}
     degree : int
-        Of the polynomial kernel.
+        Degree of the polynomial kernel.
     gamma : {'scale', 'auto'} or float
     coef0 : float
-        Of the polynomial kernel.
+        Constant term of the polynomial kernel.
     probability : bool
-        Whether there is `predict_proba`: Platt's sigmoids of a five-fold cross-validation, coupled. As in scikit-learn the
-        class with most votes is predicted, which need not be the likeliest.
+        Whether to provide `predict_proba`: coupled Platt sigmoids from five-fold cross-validation. As in scikit-learn, the
+        class with the most votes is predicted, which need not be the most probable one.
     tol : float
         Largest violation of optimality at which the solver stops.
     cache_size : int
         MiB for kernel rows.
     class_weight : dict, 'balanced' or None
     random_state : int, RandomState or None
-        Of the cross-validation.
+        Seed of the cross-validation.
     """
 
     _model = "svm"
@@ -236,7 +236,7 @@ class SVC(_Classifier):
 
     @available_if(lambda self: self.probability)
     def predict_proba(self, X: ArrayLike) -> numpy.ndarray:
-        """The probability of every class; only with ``probability=True``.
+        """Predict the probability of every class; only with ``probability=True``.
 
         Parameters
         ----------
@@ -251,7 +251,7 @@ class SVC(_Classifier):
 
 
 class RandomForestClassifier(_WithProbabilities):
-    """Random forest of trees that are grown by Gini impurity on bootstrap samples.
+    """Random forest of trees grown by Gini impurity on bootstrap samples.
 
     Parameters
     ----------
@@ -261,14 +261,14 @@ class RandomForestClassifier(_WithProbabilities):
     min_samples_split, min_samples_leaf : int or float
         A number of rows, or a share of them.
     max_features : {'sqrt', 'log2'}, int, float or None
-        Columns that a node looks at; None for all.
+        Number of columns considered at a node; None for all.
     class_weight : dict, 'balanced' or None
     random_state : int, RandomState or None
 
     Attributes
     ----------
     feature_importances_ : numpy.ndarray of shape (n_features,)
-        Share of the total decrease of impurity.
+        Share of the total decrease in impurity.
     """
 
     _model = "random_forest"
@@ -310,15 +310,15 @@ class RandomForestClassifier(_WithProbabilities):
 
 
 class KNeighborsClassifier(_WithProbabilities):
-    """k-nearest neighbours, all distances computed.
+    """k-nearest neighbours by exhaustive search.
 
     Parameters
     ----------
     n_neighbors : int
-        How many neighbours vote.
+        Number of neighbours that vote.
     weights : {'uniform', 'distance'}
     p : {1, 2}
-        Of the Minkowski metric: 1 for Manhattan, 2 for Euclidean distances.
+        Power of the Minkowski metric: 1 for Manhattan, 2 for Euclidean distances.
     metric : {'minkowski', 'euclidean', 'manhattan', 'cosine'}
     """
 
@@ -341,7 +341,7 @@ class KNeighborsClassifier(_WithProbabilities):
         metric = self.metric
         if metric == "minkowski":
             if self.p not in (1, 2):
-                raise ValueError(f"p = {self.p!r}: only 1 (manhattan) and 2 (euclidean) are there")
+                raise ValueError(f"p = {self.p!r}: must be 1 (manhattan) or 2 (euclidean)")
             metric = "manhattan" if self.p == 1 else "euclidean"
         keys = {"k": int(self.n_neighbors), "weights": self.weights, "distance": metric}
         return {**keys, "standardise": False, "log_scale": False}
@@ -350,19 +350,19 @@ class KNeighborsClassifier(_WithProbabilities):
 class GradientBoostingClassifier(_WithProbabilities):
     """Gradient-boosted trees with the softmax objective and second derivatives, as in XGBoost.
 
-    Defaults are scikit-learn's where it has the parameter, else XGBoost's.
+    Defaults are those of scikit-learn if it has the parameter, otherwise those of XGBoost.
 
     Parameters
     ----------
     n_estimators : int
-        Rounds of boosting.
+        Number of boosting rounds.
     learning_rate : float
         Factor on every tree's output.
     max_depth : int
     subsample : float
-        Share of the rows that each tree sees.
+        Share of the rows used for each tree.
     colsample : float
-        Share of the columns that each tree sees.
+        Share of the columns used for each tree.
     l1_regularization, l2_regularization : float
         Penalties on leaf values.
     min_child_weight : float
@@ -370,7 +370,7 @@ class GradientBoostingClassifier(_WithProbabilities):
     min_split_loss : float
         Smallest gain of a split.
     max_bins : int
-        Most histogram bins per column.
+        Largest number of histogram bins per column.
     random_state : int, RandomState or None
     """
 

@@ -1,8 +1,8 @@
-"""Our networks as PyTorch modules that take the weights of model files.
+"""etcbench's networks as PyTorch modules that load the weights of model files.
 
-`AttentionLstm` is the network of the model `attention_lstm`: a trained one gives the probabilities of `etcbench classify` to
-1e-5, and one whose ELMo comes from ``etcbench pretrain`` can be trained on, as `models/attention-lstm-torch` does. The
-docstring of `AttentionLstm` has the names, shapes and layouts of all weights.
+`AttentionLstm` is the network of the model `attention_lstm`: a trained one reproduces the probabilities of `etcbench classify`
+to 1e-5, and one with an ELMo from ``etcbench pretrain`` can be trained further, as `models/attention-lstm-torch` does. The
+docstring of `AttentionLstm` lists the names, shapes and layouts of all weights.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ VOCABULARY = PAD + 1
 
 def _take(target: Tensor, name: str, values: numpy.ndarray) -> None:
     if tuple(target.shape) != values.shape:
-        raise _native.EtcbenchError(f"{name} has shape {values.shape}, and the module's is {tuple(target.shape)}")
+        raise _native.EtcbenchError(f"{name} has shape {values.shape}, but the module needs {tuple(target.shape)}")
     with torch.no_grad():
         target.copy_(torch.from_numpy(values))
 
 
 def _take_lstm(layer: nn.LSTM, name: str, arrays: dict[str, numpy.ndarray]) -> None:
-    """PyTorch has two biases and ours one, so the second becomes 0."""
+    """Load the weights of an LSTM. PyTorch has two biases and etcbench one, so the second becomes 0."""
     _take(layer.weight_ih_l0, f"{name}.weight_ih", arrays[f"{name}.weight_ih"])
     _take(layer.weight_hh_l0, f"{name}.weight_hh", arrays[f"{name}.weight_hh"])
     _take(layer.bias_ih_l0, f"{name}.bias", arrays[f"{name}.bias"])
@@ -47,7 +47,7 @@ def _take_lstm(layer: nn.LSTM, name: str, arrays: dict[str, numpy.ndarray]) -> N
 
 
 def _reversed(values: Tensor, lengths: Tensor) -> Tensor:
-    """The first `length` steps of each sequence turned around."""
+    """Reverse the first `length` steps of each sequence."""
     steps = torch.arange(values.shape[1], device=values.device)
     back = lengths[:, None] - 1 - steps
     index = torch.where(back >= 0, back, steps)
@@ -67,13 +67,13 @@ class Elmo(nn.Module):
     embedding, hidden, layers : int
         Sizes; `embedding` and `hidden` are equal.
     bytes : int
-        M, the most bytes of a packet.
+        M, the largest number of bytes of a packet.
     positions : bool
-        Whether a byte's position has an embedding of its own.
+        Whether to add an embedding of each byte's position.
     pooling : {'mean', 'maximum', 'last', 'segments'}
-        How the states of a packet's bytes become its vector.
+        How the states of a packet's bytes are combined into its vector.
     segments : int
-        Of ``pooling="segments"``.
+        Number of segments of ``pooling="segments"``.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Elmo(nn.Module):
     ) -> None:
         super().__init__()
         if pooling not in ("mean", "maximum", "last", "segments"):
-            raise _native.EtcbenchError(f"pooling = {pooling!r}: this module has mean, maximum, last and segments")
+            raise _native.EtcbenchError(f"pooling = {pooling!r}: this module supports mean, maximum, last and segments")
         self.bytes, self.pooling = bytes, pooling
         self.slots = segments if pooling == "segments" else 1
         self.size = 2 * hidden * self.slots
@@ -101,7 +101,7 @@ class Elmo(nn.Module):
         )
 
     def load(self, arrays: dict[str, numpy.ndarray]) -> None:
-        """Take the weights of a model's file, or of a pre-trained ELMo's (``etcbench.weights(path).arrays``)."""
+        """Load the weights of a model file or a pre-trained ELMo (``etcbench.weights(path).arrays``)."""
         _take(self.embedding.weight, "elmo.embedding.weight", arrays["elmo.embedding.weight"])
         if self.positions is not None:
             _take(self.positions.weight, "elmo.positions.weight", arrays["elmo.positions.weight"])
@@ -110,7 +110,7 @@ class Elmo(nn.Module):
                 _take_lstm(layer, f"elmo.{direction}.{number}", arrays)
 
     def _pooled(self, left: Tensor, right: Tensor, lengths: Tensor) -> Tensor:
-        """The vectors of packets, of the states of both directions at their bytes."""
+        """Compute the vectors of packets from the states of both directions at their bytes."""
         steps = torch.arange(left.shape[1], device=left.device)
         true = (steps < lengths[:, None])[:, :, None]
         states = torch.cat([left, right], dim=2)
@@ -127,12 +127,12 @@ class Elmo(nn.Module):
         return torch.cat(parts, dim=1)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """The encodings of packets that have a byte.
+        """Encode packets with at least one byte.
 
         Parameters
         ----------
         tokens : Tensor of int64, shape (packets, M)
-            256 where there is no byte, at the end.
+            Padded with 256 at the end.
 
         Returns
         -------
@@ -153,11 +153,11 @@ class Elmo(nn.Module):
 
 
 class AttentionLstm(nn.Module):
-    """The paper's network: ELMo over the bytes of packets, LSTM over packets, self-attention, fully connected layers.
+    """The paper's network: ELMo over the bytes of packets, LSTM over packets, self-attention, and dense layers.
 
-    The weights in a model's file, by name; E embedding, H hidden state of the ELMo, S = 2 H x segments the size of a packet's
-    vector, L state of the LSTM, D dense, C classes. Matrices are as in a PyTorch state dict, `(outputs, inputs)`, row-major;
-    gates stand in the order input, forget, candidate, output.
+    The weights of a model file, by name. Sizes: E of the embedding, H of the ELMo's hidden state, S = 2 H x segments of a
+    packet's vector, L of the LSTM's state, D of the dense layer, C classes. Matrices are as in a PyTorch state dict,
+    `(outputs, inputs)`, row-major; gates are in the order input, forget, candidate, output.
 
     ==================================================  =================  ==========================================
     name                                                shape              in this module
@@ -176,13 +176,13 @@ class AttentionLstm(nn.Module):
     classifier.dense.*, classifier.output.*             D, L; C, D         dense, output
     ==================================================  =================  ==========================================
 
-    A norm has `weight`, `bias`, `running_mean` and `running_var`, of batch normalisation over true packets alone.
+    A norm has `weight`, `bias`, `running_mean` and `running_var` of batch normalisation over non-padding packets.
 
     Parameters
     ----------
     options : dict
         The keys of ``[model.attention_lstm]``: `lstm`, `dense`, `attention`, `activation`, `pooling`, `segments`, `normalisation`,
-        `dropout`, and the `elmo` table. Those that are missing have the defaults of `experiments/README.md`.
+        `dropout`, and the `elmo` table. Missing keys have the defaults of `experiments/README.md`.
     bytes : int
         M, the bytes of a packet.
     classes : int
@@ -197,7 +197,7 @@ class AttentionLstm(nn.Module):
         super().__init__()
         elmo = {"embedding": 128, "hidden": 128, "layers": 2, "positions": False, **options.get("elmo", {})}
         if options.get("packet_metadata"):
-            raise _native.EtcbenchError("packet_metadata: this module reads bytes alone")
+            raise _native.EtcbenchError("packet_metadata: this module only reads bytes")
         self.elmo = Elmo(
             elmo["embedding"],
             elmo["hidden"],
@@ -224,28 +224,29 @@ class AttentionLstm(nn.Module):
 
     @classmethod
     def from_file(cls, model: str | os.PathLike[str] | Weights) -> AttentionLstm:
-        """The network of a trained model's file, with its weights.
+        """Create the network of a trained model's file, with its weights.
 
         Parameters
         ----------
         model : path or Weights
-            A file that ``etcbench run --save-models`` wrote of the model `attention_lstm`, or what `etcbench.weights` read of it.
+            A file of the model `attention_lstm`, written by ``etcbench run --save-models``, or what `etcbench.weights` returns
+            for it.
 
         Raises
         ------
         EtcbenchError
-            A file of another model, or one with a pooling that this module does not have.
+            If the file is of another model, or has a pooling that this module does not support.
         """
         read = model if isinstance(model, Weights) else weights(model)
         if read.metadata.get("model") != "attention_lstm":
-            raise _native.EtcbenchError(f"the file is of the model {read.metadata.get('model')!r}, and not of 'attention_lstm'")
+            raise _native.EtcbenchError(f"the file is of the model {read.metadata.get('model')!r}, not 'attention_lstm'")
         options = tomllib.loads(read.metadata["parameters"])
         network = cls(options, bytes=int(read.metadata["bytes"]), classes=int(read.metadata["classes"]))
         network.load(read.arrays)
         return network
 
     def load(self, arrays: dict[str, numpy.ndarray]) -> None:
-        """Take all weights of a model's file; ``self.elmo.load`` takes a pre-trained ELMo's alone."""
+        """Load all weights of a model file; ``self.elmo.load`` loads only those of a pre-trained ELMo."""
         self.elmo.load(arrays)
         _take(self.mix, "classifier.mix.weight", arrays["classifier.mix.weight"])
         _take(self.gamma, "classifier.mix.gamma", arrays["classifier.mix.gamma"])
@@ -262,7 +263,7 @@ class AttentionLstm(nn.Module):
                         _take(target, f"classifier.{name}.{part}", arrays[f"classifier.{name}.{part}"])
 
     def _states(self, values: Tensor, counts: Tensor) -> Tensor:
-        """The LSTM's states at every packet."""
+        """Compute the LSTM's states at every packet."""
         if not self.relu:
             return _run(self.lstm, values, counts)
         inputs = F.linear(values, self.lstm.weight_ih_l0, self.lstm.bias_ih_l0 + self.lstm.bias_hh_l0)
@@ -277,12 +278,12 @@ class AttentionLstm(nn.Module):
         return torch.stack(states, dim=1)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Logits.
+        """Compute the logits.
 
         Parameters
         ----------
         tokens : Tensor of int64, shape (flows, N, M)
-            `Features.bytes`: 256 where there is no byte.
+            `Features.bytes`, padded with 256.
 
         Returns
         -------
@@ -291,7 +292,7 @@ class AttentionLstm(nn.Module):
         flows = len(tokens)
         there = tokens[:, :, 0] != PAD
         layers = self.mix.shape[0]
-        # Packets with bytes come first. A flow without any counts as one packet whose vector is 0.
+        # Packets with bytes come first. A flow without any is treated as one packet with a zero vector.
         counts = there.sum(dim=1)
         places = torch.arange(tokens.shape[1], device=tokens.device)
         filled = places < counts[:, None]

@@ -1,4 +1,4 @@
-"""Weights in model files as numpy arrays; `python/README.md` has the table of names, shapes and layouts."""
+"""Weights in model files as numpy arrays; `python/README.md` lists names, shapes and layouts."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from . import _native
 
 @dataclass
 class Weights:
-    """The content of a model's file.
+    """The content of a model file.
 
     Attributes
     ----------
     arrays : dict of str to numpy.ndarray
         The tensors by name.
     metadata : dict of str to str
-        What stands beside them: `model`, `implementation`, `parameters` (TOML), and more by the model.
+        The metadata of the file: `model`, `implementation`, `parameters` (TOML), and more depending on the model.
     """
 
     arrays: dict[str, numpy.ndarray]
@@ -32,7 +32,7 @@ class Weights:
 
     @property
     def description(self) -> dict[str, Any] | None:
-        """How flows and features are made and which classes there are; None of a pre-trained ELMo."""
+        """How flows and features are computed, and the classes; None for a pre-trained ELMo."""
         text = self.metadata.get("description")
         return None if text is None else json.loads(text)
 
@@ -43,7 +43,7 @@ def weights(model: str | os.PathLike[str]) -> Weights:
     Parameters
     ----------
     model : path
-        A file that ``etcbench run --save-models``, ``Experiment.run(save_models=True)`` or ``etcbench pretrain`` wrote.
+        A file written by ``etcbench run --save-models``, ``Experiment.run(save_models=True)`` or ``etcbench pretrain``.
 
     Returns
     -------
@@ -52,7 +52,7 @@ def weights(model: str | os.PathLike[str]) -> Weights:
     Raises
     ------
     EtcbenchError
-        A file that cannot be read or is none of ours.
+        If the file cannot be read or is not a model file of etcbench.
     """
     arrays, metadata = _native.weights(os.fspath(model))
     return Weights(arrays, metadata)

@@ -1,4 +1,4 @@
-//! Captures read on a thread of their own, whose batches wait in a short queue for whoever reads the stream.
+//! Reading captures on a separate thread, which passes batches to the reader of the stream through a short queue.
 
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
@@ -13,22 +13,22 @@ use pyo3::prelude::*;
 use crate::table::{Stream, Summaries};
 use crate::work;
 
-/// Batches that wait: with that being made and that being read, what a stream holds in memory.
+/// Number of queued batches. A stream keeps these in memory, plus the one being built and the one being read.
 const WAITING: usize = 2;
 
 type Sent = Result<RecordBatch, ArrowError>;
 
-/// One of several names, or an error that names them.
+/// Returns the choice with this name, or an error that lists the names.
 pub(crate) fn one_of<T: Copy>(what: &str, name: &str, choices: &[(&str, T)]) -> anyhow::Result<T> {
     let names = || choices.iter().map(|(name, _)| *name);
     let found = choices.iter().find(|(other, _)| *other == name).map(|(_, choice)| *choice);
     found.ok_or_else(|| {
         let nearest = etcbench::declarative::did_you_mean(name, names());
-        anyhow::anyhow!("{what} {name:?}: it is one of {}{nearest}", names().collect::<Vec<_>>().join(", "))
+        anyhow::anyhow!("{what} {name:?}: must be one of {}{nearest}", names().collect::<Vec<_>>().join(", "))
     })
 }
 
-/// The packet of a tunnel by its name.
+/// Returns the tunnel option with this name.
 pub(crate) fn tunnels(name: &str) -> anyhow::Result<Tunnels> {
     one_of("tunnels", name, &[("outer", Tunnels::Outer), ("inner", Tunnels::Inner)])
 }
@@ -39,21 +39,21 @@ pub(crate) fn open(path: &Path, tunnels: Tunnels) -> anyhow::Result<CaptureReade
     Ok(CaptureReader::open_with(&CaptureSource::from(path), &options)?)
 }
 
-/// Where a reading thread puts its batches.
+/// The destination of a reading thread's batches.
 pub(crate) struct Sink {
     sender: SyncSender<Sent>,
     summaries: Summaries,
 }
 
 impl Sink {
-    /// Hands on a batch; ends the thread where nobody reads any longer.
+    /// Sends a batch; ends the thread if the stream is no longer read.
     pub(crate) fn send(&self, batch: Result<RecordBatch, ArrowError>) {
         if self.sender.send(batch).is_err() {
             work::stop();
         }
     }
 
-    /// Notes what was found in a capture.
+    /// Stores the summary of a capture.
     pub(crate) fn summarise(&self, path: &Path, summary: String) {
         self.summaries.lock().unwrap_or_else(PoisonError::into_inner).insert(path.display().to_string(), summary);
     }
@@ -77,8 +77,8 @@ impl RecordBatchReader for Batches {
     }
 }
 
-/// A stream of the batches that `read` makes of every capture in turn. The first is opened at once, so that a name
-/// that is wrong is told where it was given.
+/// Returns a stream of the batches that `read` produces from each capture in turn. Opens the first capture at once and
+/// checks that the others exist, so that a wrong path raises in the call and not while reading.
 pub(crate) fn stream<S: Send + 'static>(
     captures: Vec<PathBuf>,
     tunnels: Tunnels,
@@ -105,9 +105,9 @@ pub(crate) fn stream<S: Send + 'static>(
             Ok(Ok(())) => return,
             Ok(Err(error)) => etcbench::cli::in_lines(&error),
             Err(panic) if work::was_stopped(&*panic) => return,
-            Err(_) => "internal error; what is above says where".to_owned(),
+            Err(_) => "internal error; see the output above".to_owned(),
         };
-        // Nobody to tell where nobody reads any longer.
+        // Sending fails if the stream is no longer read.
         let _ = sink.sender.send(Err(ArrowError::ExternalError(problem.into())));
     };
     std::thread::Builder::new().name("captures".to_owned()).spawn(run).map_err(crate::raised)?;

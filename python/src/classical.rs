@@ -1,4 +1,4 @@
-//! The classical models on any matrix of numbers: what `etcbench.sklearn` stands on.
+//! The classical models on any matrix of numbers, the basis of `etcbench.sklearn`.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -23,7 +23,7 @@ pub(crate) struct Classical {
     notes: Vec<String>,
 }
 
-/// Rows of numbers as the features of flows that have statistics only.
+/// Wraps rows of numbers as the features of flows that have only statistics.
 fn features(matrix: Array2<f32>, labels: Vec<u32>, classes: usize) -> FeatureSet {
     let (rows, columns) = matrix.dim();
     FeatureSet {
@@ -40,8 +40,8 @@ fn features(matrix: Array2<f32>, labels: Vec<u32>, classes: usize) -> FeatureSet
 
 #[pymethods]
 impl Classical {
-    /// Fits a model of the table of models, with the keys of its table in an experiment (TOML), to rows of numbers and
-    /// their classes, from 0 below `classes`.
+    /// Fits a built-in model to rows of numbers and their classes, integers from 0 below `classes`. `parameters` are
+    /// the keys of the model's table in an experiment (TOML).
     #[staticmethod]
     fn fit(
         py: Python<'_>,
@@ -53,8 +53,7 @@ impl Classical {
         seed: u64,
     ) -> PyResult<Self> {
         let parameters: toml::Table = parameters.parse().map_err(raised)?;
-        let kind = ModelKind::named(model)
-            .ok_or_else(|| EtcbenchError::new_err(format!("{model}: there is no such model")))?;
+        let kind = ModelKind::named(model).ok_or_else(|| EtcbenchError::new_err(format!("{model}: no such model")))?;
         let spec = ModelSpec { kind, input: Input::Statistics, implementation: Implementation::Fast, parameters };
         let features = features(matrix.as_array().to_owned(), labels.as_array().to_vec(), classes);
         py.detach(|| {
@@ -68,7 +67,7 @@ impl Classical {
         })
     }
 
-    /// Probabilities, shape `[rows, classes]`.
+    /// Returns probabilities, shape `[rows, classes]`.
     fn predict_proba<'py>(
         &self,
         py: Python<'py>,
@@ -84,13 +83,13 @@ impl Classical {
         Ok(answer.map_err(raised)?.into_pyarray(py))
     }
 
-    /// What the fit tells beside the model.
+    /// Returns the notes of the fit.
     #[getter]
     fn notes(&self) -> Vec<String> {
         self.notes.clone()
     }
 
-    /// A tensor of 64-bit numbers of the fitted model, by the name that its file has for it; none where it has no such.
+    /// Returns a tensor of 64-bit floats of the fitted model, by its name in the model's file; `None` if there is none.
     fn tensor<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Option<Bound<'py, PyArray1<f64>>>> {
         let mut archive = self.archive().map_err(raised)?;
         Ok(match archive.tensors.remove(name).map(|tensor| tensor.data) {
@@ -99,13 +98,13 @@ impl Classical {
         })
     }
 
-    /// The fitted model as a file's bytes.
+    /// Serialises the fitted model to the bytes of a model file.
     fn to_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let bytes = py.detach(|| self.archive().and_then(|archive| archive.to_bytes())).map_err(raised)?;
         Ok(PyBytes::new(py, &bytes))
     }
 
-    /// A fitted model from its file's bytes; it predicts the same bits.
+    /// Restores a fitted model from the bytes of its file; its predictions are bit-identical.
     #[staticmethod]
     fn from_bytes(py: Python<'_>, bytes: &[u8], classes: usize) -> PyResult<Self> {
         let model = py.detach(|| ModelArchive::from_bytes(bytes).and_then(|archive| load(&archive)));

@@ -1,4 +1,4 @@
-//! Experiments: read with changes, divided into features and splits, run.
+//! Experiments: reading with overrides, computing features and splits, running.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use pyo3::types::{PyDict, PyList};
 use crate::raised;
 use crate::work::interruptible;
 
-/// An experiment's file with what is changed of it, resolved.
+/// A resolved experiment file, with overrides.
 #[pyclass(module = "etcbench._native", frozen)]
 pub(crate) struct Experiment {
     experiment: experiment::Experiment,
@@ -20,7 +20,7 @@ pub(crate) struct Experiment {
     overrides: Overrides,
 }
 
-/// A variant's features and splits; its arrays are moved, not copied.
+/// Converts a variant's features and splits to a dictionary; arrays are moved, not copied.
 fn variant<'py>(py: Python<'py>, variant: VariantRun) -> PyResult<Bound<'py, PyDict>> {
     let VariantRun { name, features, splits, .. } = variant;
     let told = PyDict::new(py);
@@ -54,7 +54,7 @@ fn variant<'py>(py: Python<'py>, variant: VariantRun) -> PyResult<Bound<'py, PyD
 impl Experiment {
     #[new]
     #[pyo3(signature = (experiment, *, project, data, size, assignments, seeds, models, variants))]
-    #[expect(clippy::too_many_arguments, reason = "they are named where this is called")]
+    #[expect(clippy::too_many_arguments, reason = "arguments are passed by name")]
     fn new(
         experiment: &str,
         project: PathBuf,
@@ -97,33 +97,33 @@ impl Experiment {
         self.experiment.seeds.clone()
     }
 
-    /// The variants' names.
+    /// Returns the names of the variants.
     #[getter]
     fn variants(&self) -> Vec<String> {
         self.experiment.variants.iter().map(|variant| variant.name.clone()).collect()
     }
 
-    /// Model and input of every row of a variant.
+    /// Returns the model and input of every row of a variant.
     fn models(&self, variant: &str) -> Vec<(String, String)> {
         let variants = self.experiment.variants.iter().filter(|other| other.name == variant);
         let specs = variants.flat_map(|variant| &variant.models);
         specs.map(|spec| (spec.kind.name().to_owned(), spec.input.name().to_owned())).collect()
     }
 
-    /// The whole experiment as TOML.
+    /// Returns the whole experiment as TOML.
     #[getter]
     fn resolved(&self) -> PyResult<String> {
         toml::to_string(&self.experiment.resolved).map_err(raised)
     }
 
-    /// Where its run is, or will be.
+    /// Returns the folder of its run, whether or not it exists.
     #[getter]
     fn folder(&self) -> PathBuf {
         experiment::results_folder(&self.project)
             .join(experiment::results_name(&self.experiment, self.overrides.change_results()))
     }
 
-    /// Features and splits of every variant, and the leak reports as JSON.
+    /// Returns the features and splits of every variant, and the leak reports as JSON.
     fn divide<'py>(
         &self,
         py: Python<'py>,
@@ -143,8 +143,8 @@ impl Experiment {
         Ok((all, leaks))
     }
 
-    /// Runs it and writes its folder: which that is, how many fits there were, how many of them came from the cache and
-    /// how many failed, and where an older run is kept.
+    /// Runs the experiment and writes the run's folder. Returns the folder, the number of fits, how many of them came
+    /// from the cache, how many failed, and the folder in which an older run was kept.
     #[pyo3(signature = (*, device, cache, save_models, overwrite, progress))]
     fn run(
         &self,

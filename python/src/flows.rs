@@ -1,4 +1,4 @@
-//! Flows of captures as a table, and what a trained model says of them.
+//! Flows of captures as a table, and their classification by a trained model.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -21,23 +21,23 @@ use crate::captures::{Sink, one_of, stream, tunnels};
 use crate::raised;
 use crate::table::Stream;
 
-/// Flows of a batch.
+/// Number of flows in a batch.
 const BATCH: usize = 1024;
 
-/// Some flows of a capture, and what a model says of them where one was asked.
+/// Flows of a capture, with their classifications if there is a model.
 struct Rows<'a> {
     flows: &'a [LabelledFlow],
     answers: &'a [Classification],
 }
 
-/// What makes one column of rows.
+/// Builds one column from rows.
 type OneColumn = Box<dyn Fn(&Rows<'_>) -> ArrayRef + Send + Sync>;
 
-/// What makes some columns of rows, in one pass over them.
+/// Builds several columns from rows in one pass.
 type Make = Box<dyn Fn(&Rows<'_>) -> Vec<ArrayRef> + Send + Sync>;
 
-/// The columns of a table, by which batches are made. Those that are read off one place of a flow are made together: flows are
-/// larger than a processor's cache, and every pass over them waits for memory.
+/// The columns of a table, which build its batches. Columns that read the same part of a flow are built together: a
+/// batch of flows is larger than a CPU cache, and every pass over it is memory-bound.
 struct Columns(Vec<(Vec<Field>, Make)>);
 
 impl Columns {
@@ -45,7 +45,7 @@ impl Columns {
         self.0.push((vec![Field::new(name, kind, nullable)], Box::new(move |rows| vec![make(rows)])));
     }
 
-    /// A column of text that `write` appends to.
+    /// Adds a column of text that `write` writes.
     fn text(
         &mut self,
         name: &str,
@@ -54,7 +54,7 @@ impl Columns {
         let make = move |rows: &Rows<'_>| {
             let mut builder = StringBuilder::with_capacity(rows.flows.len(), 16 * rows.flows.len());
             for flow in rows.flows {
-                // A builder of text takes all text.
+                // Writing to a string builder cannot fail.
                 let _ = write(flow, &mut builder);
                 builder.append_value("");
             }
@@ -89,7 +89,7 @@ impl Columns {
         self.0.push((STATISTIC_NAMES.iter().map(name).collect(), Box::new(make)));
     }
 
-    /// The columns of the kept packet `k`, null where a flow has fewer.
+    /// Adds the columns of the kept packet `k`, null if a flow has fewer packets.
     fn packet(&mut self, k: usize) {
         let kinds = [
             ("bytes", DataType::Binary),
@@ -140,7 +140,7 @@ impl Columns {
         RecordBatch::try_new(schema.clone(), arrays.concat())
     }
 
-    /// The columns of `etcbench features`, but for `dataset`: results/FORMAT.md says what they mean.
+    /// Returns the columns of `etcbench features`, except `dataset`; results/FORMAT.md describes them.
     fn of_flows(options: &FlowOptions) -> Self {
         let mut columns = Self(Vec::new());
         columns.text("capture", |flow, text| text.write_str(&flow.provenance.capture));
@@ -161,7 +161,7 @@ impl Columns {
         columns
     }
 
-    /// The columns of `etcbench classify`.
+    /// Returns the columns of `etcbench classify`.
     fn of_answers(classes: &[String], probabilities: bool) -> Self {
         let mut columns = Self(Vec::new());
         let statistic = |name: &str| {
@@ -209,7 +209,7 @@ impl Columns {
     }
 }
 
-/// The name of a transport protocol.
+/// Returns the name of a transport protocol.
 pub(crate) fn transport(transport: Transport) -> &'static str {
     match transport {
         Transport::Tcp => "tcp",
@@ -217,14 +217,14 @@ pub(crate) fn transport(transport: Transport) -> &'static str {
     }
 }
 
-/// The class of the highest probability, the lowest class on ties, as in evaluation.
+/// Returns the class with the highest probability, the lowest class on ties, as in evaluation.
 fn likeliest(answer: &Classification) -> Option<(usize, f32)> {
     let Classification::Probabilities(values) = answer else { return None };
     let best = (1..values.len()).fold(0, |best, class| if values[class] > values[best] { class } else { best });
     Some((best, values[best]))
 }
 
-/// Gives the flows of a capture, `most` at a time.
+/// Passes the flows of a capture to `give`, up to `most` at a time.
 fn read_flows(
     path: &Path,
     reader: CaptureReader,
@@ -253,7 +253,7 @@ fn read_flows(
     let summary = assemble_as_completed(reader, options, &mut add, &mut |_| {})?;
     anyhow::ensure!(
         !unnumbered,
-        "{capture}: more than 4,294,967,295 flows in one capture; divide it, by time for example"
+        "{capture}: more than 4,294,967,295 flows in one capture; split it, for example by time"
     );
     if !waiting.is_empty() {
         give(&waiting);
@@ -261,10 +261,10 @@ fn read_flows(
     Ok(summary)
 }
 
-/// The flows of captures as a stream; `etcbench.flows` documents the arguments.
+/// Returns the flows of captures as a stream; `etcbench.flows` documents the arguments.
 #[pyfunction]
 #[pyo3(signature = (captures, *, direction, idle_timeout, active_timeout, activity_timeout, tunnels, packets, bytes, statistics, masks, mask_method, seed))]
-#[expect(clippy::too_many_arguments, reason = "they are named where this is called")]
+#[expect(clippy::too_many_arguments, reason = "arguments are passed by name")]
 pub(crate) fn flows(
     captures: Vec<PathBuf>,
     direction: &str,
@@ -316,7 +316,8 @@ pub(crate) fn flows(
     })
 }
 
-/// What a trained model says of the flows of captures, as a stream; `etcbench.classify` documents the arguments.
+/// Returns the flows of captures, classified by a trained model, as a stream; `etcbench.classify` documents the
+/// arguments.
 #[pyfunction]
 #[pyo3(signature = (model, captures, *, probabilities))]
 pub(crate) fn classify(

@@ -1,8 +1,9 @@
-//! The native half of the Python package `etcbench`: what Rust computes, with arguments that are checked here and documented
-//! in the Python modules beside it (`python/etcbench`). Nothing here is for users: `etcbench/_native.pyi` has the signatures.
+//! The native half of the Python package `etcbench`. It checks arguments and computes in Rust; the arguments are
+//! documented in the Python modules (`python/etcbench`). It is not a public API; `etcbench/_native.pyi` contains the
+//! signatures.
 //!
-//! Long work runs on a thread of its own without the interpreter lock ([`work`]), tables leave as Arrow streams
-//! ([`table`]), arrays as numpy's.
+//! Long work runs on a separate thread without the interpreter lock ([`work`]). Tables are returned as Arrow streams
+//! ([`table`]), arrays as numpy arrays.
 
 mod captures;
 mod classical;
@@ -23,15 +24,15 @@ pyo3::create_exception!(
     etcbench,
     EtcbenchError,
     pyo3::exceptions::PyValueError,
-    "Something that etcbench was given cannot be used: what, where, and what to do, in one line."
+    "An argument or file cannot be used; the message says what, where, and what to do, in one line."
 );
 
-/// An error of the library as Python's.
+/// Converts an error of the library to a Python exception.
 fn raised(error: impl Into<anyhow::Error>) -> PyErr {
     EtcbenchError::new_err(etcbench::cli::in_lines(&error.into()))
 }
 
-/// Runs the command line; `arguments` begin with the program's name, `program` are the words that start it again.
+/// Runs the command line; `arguments` begins with the program's name, `program` is the command that starts it again.
 #[pyfunction]
 fn main(py: Python<'_>, arguments: Vec<OsString>, program: Vec<OsString>) -> u8 {
     etcbench::storage::set_program(program);

@@ -9,10 +9,11 @@ use pyo3::prelude::*;
 
 use crate::raised;
 
-/// A measured value: its metric, the class and the predicted class where it is about such, the value where it is defined.
+/// A measured value: its metric, the class and predicted class if it refers to any, and the value if it is defined.
 type Measured = (&'static str, Option<usize>, Option<usize>, Option<f64>);
 
-/// Every metric of predictions; `etcbench.metrics` documents it. Either probabilities or predicted classes are given.
+/// Computes every metric of predictions, given as either probabilities or predicted classes; `etcbench.metrics`
+/// documents it.
 #[pyfunction]
 #[pyo3(signature = (labels, probabilities, predictions, classes))]
 pub(crate) fn metrics(
@@ -32,16 +33,16 @@ pub(crate) fn metrics(
             let predictions = predictions.as_slice()?;
             py.detach(|| Metrics::from_predictions(labels, predictions, classes))
         }
-        (None, None) => return Err(crate::EtcbenchError::new_err("give predictions or probabilities")),
+        (None, None) => return Err(crate::EtcbenchError::new_err("pass predictions or probabilities")),
     };
     let records = metrics.map_err(raised)?.records();
     Ok(records.into_iter().map(|value| (value.metric, value.class, value.predicted, value.value)).collect())
 }
 
-/// What the audit finds of a number: row, metric, number as printed, `yes`, `only_if` or `no`, reason.
+/// A finding of the audit: row, metric, number as printed, `yes`, `only_if` or `no`, reason.
 type Found = (String, String, String, &'static str, String);
 
-/// What the audit finds of each number of a table.
+/// Audits a table and returns a finding for each number.
 #[pyfunction]
 pub(crate) fn audit(py: Python<'_>, path: PathBuf) -> PyResult<Vec<Found>> {
     let findings = py

@@ -1,4 +1,4 @@
-//! Packets of captures as a table, a row each.
+//! Packets of captures as a table with a row per packet.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::flows::transport;
 use crate::raised;
 use crate::table::Stream;
 
-/// Packets of a batch.
+/// Number of packets in a batch.
 const BATCH: usize = 65_536;
 
 /// The values of a batch, column by column.
@@ -45,7 +45,7 @@ impl Values {
         for (builder, address) in
             [(&mut self.source, packet.source.ip()), (&mut self.destination, packet.destination.ip())]
         {
-            // A builder of text takes all text.
+            // Writing to a string builder cannot fail.
             let _ = write!(builder, "{address}");
             builder.append_value("");
         }
@@ -112,7 +112,7 @@ fn schema() -> SchemaRef {
     Arc::new(Schema::new(columns.map(|(name, kind, nullable)| Field::new(name, kind, nullable)).to_vec()))
 }
 
-/// The packets of captures as a stream; `etcbench.packets` documents the arguments.
+/// Returns the packets of captures as a stream; `etcbench.packets` documents the arguments.
 #[pyfunction]
 #[pyo3(signature = (captures, *, tunnels, bytes))]
 pub(crate) fn packets(captures: Vec<PathBuf>, tunnels: &str, bytes: usize) -> PyResult<Stream> {

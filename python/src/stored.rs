@@ -1,4 +1,4 @@
-//! Stored runs: read, held beside one another, ranked.
+//! Stored runs: reading, comparing and ranking.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use pyo3::types::{PyDict, PyList};
 
 use crate::raised;
 
-/// A table as its title, its notes, and the columns by name, each a list of text, numbers and `None`.
+/// Converts a table to its title, its notes, and its columns by name, each a list of strings, numbers and `None`.
 pub(crate) fn told<'py>(py: Python<'py>, table: &Table) -> PyResult<(String, Vec<String>, Bound<'py, PyDict>)> {
     let columns = PyDict::new(py);
     for (index, column) in table.columns.iter().enumerate() {
@@ -27,13 +27,13 @@ pub(crate) fn told<'py>(py: Python<'py>, table: &Table) -> PyResult<(String, Vec
     Ok((table.title.clone(), table.notes.clone(), columns))
 }
 
-/// The folder of a run, by its name under `results` or by its folder.
+/// Returns the folder of a run, given its name under `results` or its folder.
 #[pyfunction]
 pub(crate) fn find_run(results: PathBuf, run: PathBuf) -> PyResult<PathBuf> {
     etcbench::runs::find_run(&results, &run).map_err(raised)
 }
 
-/// The records as columns by name.
+/// Converts records to columns by name.
 fn columns<'py>(py: Python<'py>, records: &[Record]) -> PyResult<Bound<'py, PyDict>> {
     let columns = PyDict::new(py);
     macro_rules! column {
@@ -59,8 +59,8 @@ fn columns<'py>(py: Python<'py>, records: &[Record]) -> PyResult<Bound<'py, PyDi
     Ok(columns)
 }
 
-/// A stored run: `run.json` and `leaks.json` as JSON text, `experiment.toml`, the records as columns, and what of it is not
-/// as it was written.
+/// Reads a stored run: `run.json` and `leaks.json` as JSON text, `experiment.toml`, the records as columns, and what
+/// was changed since it was written.
 #[pyfunction]
 pub(crate) fn read_run<'py>(py: Python<'py>, folder: PathBuf) -> PyResult<Bound<'py, PyDict>> {
     let (run, changes) = py
@@ -79,7 +79,7 @@ pub(crate) fn read_run<'py>(py: Python<'py>, folder: PathBuf) -> PyResult<Bound<
     Ok(told)
 }
 
-/// Whether two runs have the same results, and tables of what differs.
+/// Compares two runs: returns whether they have the same results, and tables of the differences.
 #[pyfunction]
 pub(crate) fn compare<'py>(py: Python<'py>, first: PathBuf, second: PathBuf) -> PyResult<(bool, Bound<'py, PyList>)> {
     let compared = py
@@ -94,7 +94,7 @@ pub(crate) fn compare<'py>(py: Python<'py>, first: PathBuf, second: PathBuf) -> 
     Ok((compared.same_results, tables))
 }
 
-/// The models of several runs by their mean ranks: a dictionary per variant.
+/// Ranks the models of several runs; returns a dictionary per variant.
 #[pyfunction]
 pub(crate) fn rank<'py>(py: Python<'py>, folders: Vec<PathBuf>, metric: &str) -> PyResult<Bound<'py, PyList>> {
     let rankings = py

@@ -1,4 +1,4 @@
-//! Tables for Python: a stream of record batches that whoever speaks the Arrow PyCapsule interface takes without copies.
+//! Tables for Python: streams of record batches, read without copies through the Arrow PyCapsule interface.
 
 use std::collections::BTreeMap;
 use std::ffi::CStr;
@@ -14,10 +14,10 @@ use pyo3::types::PyCapsule;
 
 use crate::EtcbenchError;
 
-/// Per capture what was read and left out, for people.
+/// Per capture, a readable summary of what was read and skipped.
 pub(crate) type Summaries = Arc<Mutex<BTreeMap<String, String>>>;
 
-/// A table that is made while it is read, once.
+/// A table that is computed while it is read, and can be read once.
 #[pyclass(module = "etcbench._native", frozen)]
 pub(crate) struct Stream {
     schema: SchemaRef,
@@ -33,7 +33,7 @@ impl Stream {
 
 #[pymethods]
 impl Stream {
-    /// The stream as a capsule `arrow_array_stream`; the requested schema is not looked at, as the interface allows.
+    /// Returns the stream as a capsule `arrow_array_stream`; ignores the requested schema, as the interface allows.
     #[pyo3(signature = (requested_schema=None))]
     fn __arrow_c_stream__<'py>(
         &self,
@@ -43,24 +43,24 @@ impl Stream {
         let _ = requested_schema;
         let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner).take();
         let reader = reader.ok_or_else(|| {
-            EtcbenchError::new_err("this stream was read already; call the function that made it once more")
+            EtcbenchError::new_err("this stream was already read; call the function that returned it again")
         })?;
         capsule(py, FFI_ArrowArrayStream::new(reader), c"arrow_array_stream")
     }
 
-    /// The schema as a capsule `arrow_schema`.
+    /// Returns the schema as a capsule `arrow_schema`.
     fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyCapsule>> {
         let schema = FFI_ArrowSchema::try_from(self.schema.as_ref()).map_err(crate::raised)?;
         capsule(py, schema, c"arrow_schema")
     }
 
-    /// The names of the columns.
+    /// Returns the names of the columns.
     #[getter]
     fn column_names(&self) -> Vec<String> {
         self.schema.fields().iter().map(|field| field.name().clone()).collect()
     }
 
-    /// Per capture that was read to its end what was found in it.
+    /// Returns a summary of each capture that was read to its end.
     #[getter]
     fn summaries(&self) -> BTreeMap<String, String> {
         self.summaries.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -71,7 +71,7 @@ fn capsule<'py, T: 'static + Send>(py: Python<'py>, value: T, name: &'static CSt
     PyCapsule::new_with_value(py, value, name)
 }
 
-/// A column that Python has as a list: of text, truth values, whole or other numbers, and `None`.
+/// Converts a Python list of strings, booleans, integers or floats, and `None`, to an array.
 fn array(name: &str, values: &Bound<'_, PyAny>) -> PyResult<ArrayRef> {
     let mut items = Vec::new();
     for item in values.try_iter()? {
@@ -97,11 +97,11 @@ fn array(name: &str, values: &Bound<'_, PyAny>) -> PyResult<ArrayRef> {
     } else if all(|item| item.extract::<f64>().is_ok()) {
         Ok(built!(Float64Builder::new(), f64))
     } else {
-        Err(EtcbenchError::new_err(format!("column {name}: values are neither all text nor all numbers")))
+        Err(EtcbenchError::new_err(format!("column {name}: values must be all strings, all booleans or all numbers")))
     }
 }
 
-/// A table of columns that Python has as lists.
+/// Builds a table from columns given as Python lists.
 #[pyfunction]
 pub(crate) fn arrow_stream(names: Vec<String>, columns: Vec<Bound<'_, PyAny>>) -> PyResult<Stream> {
     let arrays: Vec<ArrayRef> =

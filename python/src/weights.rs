@@ -1,4 +1,4 @@
-//! The weights in a model's file as numpy arrays.
+//! The weights of a model file as numpy arrays.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use pyo3::types::PyDict;
 
 use crate::raised;
 
-/// A tensor as an array of its shape.
+/// Converts a tensor to an array of its shape.
 fn array<'py>(py: Python<'py>, tensor: Tensor) -> PyResult<Bound<'py, PyAny>> {
     let Tensor { shape, data } = tensor;
     macro_rules! shaped {
@@ -25,7 +25,7 @@ fn array<'py>(py: Python<'py>, tensor: Tensor) -> PyResult<Bound<'py, PyAny>> {
     }
 }
 
-/// The tensors of a model's file by their names, and its metadata.
+/// Reads the tensors of a model file by name, and its metadata.
 #[pyfunction]
 pub(crate) fn weights<'py>(py: Python<'py>, path: PathBuf) -> PyResult<(Bound<'py, PyDict>, Bound<'py, PyDict>)> {
     let archive = py

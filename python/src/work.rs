@@ -1,5 +1,5 @@
-//! Long work: on a thread of its own, without the interpreter lock, so that other Python threads go on and Ctrl-C is
-//! heard. What the work tells of its progress reaches a Python function on the thread that waits.
+//! Runs long work on a separate thread without the interpreter lock, so that other Python threads continue and Ctrl-C
+//! is handled. Progress events are passed to a Python function on the waiting thread.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -9,29 +9,29 @@ use std::time::Duration;
 use etcbench::progress::Progress;
 use pyo3::prelude::*;
 
-/// How often the interpreter is asked whether the user wants to stop.
+/// The interval of checks for signals.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// Room for the work's calls, as on a main thread.
+/// Stack size of the worker, the same as on a main thread.
 const STACK: usize = 8 << 20;
 
-/// What unwinds work that nobody waits for any longer; no panic, so nothing is printed.
+/// The payload that unwinds abandoned work; without a panic, so nothing is printed.
 struct Stopped;
 
-/// Ends the work on this thread.
+/// Unwinds the work on this thread.
 pub(crate) fn stop() -> ! {
     std::panic::resume_unwind(Box::new(Stopped))
 }
 
-/// What a thread ended with that was stopped, or panicked.
+/// Returns whether the payload of an unwound thread means that it was stopped, as opposed to a panic.
 pub(crate) fn was_stopped(payload: &(dyn std::any::Any + Send)) -> bool {
     payload.is::<Stopped>()
 }
 
-/// What work tells: `begin`, `advance`, `note`, `warn` or `end`, with a text and a number.
+/// A progress event: `begin`, `advance`, `note`, `warn` or `end`, with a text and a number.
 type Event = (&'static str, String, u64);
 
-/// Sends what work tells to the thread that waits, and ends the work once it is to stop.
+/// Sends progress events to the waiting thread, and stops the work on request.
 struct Reporter<'a> {
     events: Sender<Event>,
     stop: &'a AtomicBool,
@@ -42,7 +42,7 @@ impl Reporter<'_> {
         if self.stop.load(Ordering::Relaxed) && !std::thread::panicking() {
             stop();
         }
-        // Nobody listens once the work is to stop.
+        // Sending fails if the waiting thread has stopped listening.
         let _ = self.events.send((kind, text.to_owned(), number));
     }
 }
@@ -65,8 +65,8 @@ impl Progress for Reporter<'_> {
     }
 }
 
-/// Does `work` and calls `progress(kind, text, number)` with all that it tells. Where that raises, or the user presses
-/// Ctrl-C, the work stops at the next thing that it tells, and the exception is raised here.
+/// Runs `work` and calls `progress(kind, text, number)` with its events. If that raises, or the user presses Ctrl-C,
+/// the work stops at its next event, and the exception is raised here.
 pub(crate) fn interruptible<T: Send>(
     py: Python<'_>,
     progress: Option<&Bound<'_, PyAny>>,
@@ -74,14 +74,14 @@ pub(crate) fn interruptible<T: Send>(
 ) -> PyResult<T> {
     let stop = AtomicBool::new(false);
     let (events, told) = channel::<Event>();
-    // Waited for without the interpreter lock, which asks that what is used then may be shared.
+    // Used without the interpreter lock, so it must be `Sync`.
     let told = Mutex::new(told);
     std::thread::scope(|scope| {
         let reporter = Reporter { events, stop: &stop };
         let thread = std::thread::Builder::new()
             .name("etcbench".to_owned())
             .stack_size(STACK)
-            // The reporter ends with the work, and then the channel.
+            // The reporter is dropped with the work, which closes the channel.
             .spawn_scoped(scope, move || work(&reporter))
             .map_err(crate::raised)?;
         let mut failed = None;

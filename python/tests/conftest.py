@@ -1,4 +1,4 @@
-"""What the tests share: the checkout, and projects whose results lie in a folder of their own."""
+"""Shared fixtures: the checkout, and projects with separate folders for results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 CHECKOUT = Path(os.environ.get("ETCBENCH_CHECKOUT", Path(__file__).parents[2]))
 
-#: What is small and fast enough for a test: table 2 on the recorded captures.
+#: Settings small and fast enough for a test: table 2 on the recorded captures.
 SMALL = {"data": "lab", "size": "demo", "variants": ["as_published"], "selection__maximum_flows_per_class": 30}
 
 
@@ -40,7 +40,7 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def shared_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One that tests share which only look at its run."""
+    """A project shared by tests that only read its run."""
     return make_project(tmp_path_factory.mktemp("project"))
 
 

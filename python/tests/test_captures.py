@@ -1,4 +1,4 @@
-"""Flows, packets and classifications as tables, beside the files that the command line writes."""
+"""Flows, packets and classifications as tables, compared with the files that the command line writes."""
 
 import os
 import subprocess
@@ -72,7 +72,7 @@ def test_packets_have_what_the_capture_has(captures):
 def test_a_table_is_read_once(captures):
     table = etcbench.flows(captures[0])
     pyarrow.table(table)
-    with pytest.raises(etcbench.EtcbenchError, match="read already"):
+    with pytest.raises(etcbench.EtcbenchError, match="already read"):
         pyarrow.table(table)
 
 
@@ -93,7 +93,7 @@ def test_what_cannot_be_is_told_where_it_was_given(captures, tmp_path):
         etcbench.flows([])
     text = tmp_path / "text.pcap"
     text.write_text("no capture at all, only text that goes on for a while")
-    # The second capture is opened when the first was read: whoever reads is told.
+    # The second capture is only opened after the first was read, so the reader gets the error.
     with pytest.raises(Exception, match="text.pcap"):
         pyarrow.table(etcbench.flows([captures[0], text]))
 
@@ -111,9 +111,9 @@ def test_damage_is_told_and_what_is_before_it_is_there(captures, tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
 def test_reading_stops_where_nobody_reads_any_longer(captures):
-    pyarrow.table(etcbench.flows(captures[0]))  # Starts the threads that stay.
+    pyarrow.table(etcbench.flows(captures[0]))  # Starts the permanent threads.
     threads = len(os.listdir("/proc/self/task"))
-    # Far more captures than are read ahead.
+    # Many more captures than are read ahead.
     for read in (etcbench.packets, etcbench.flows):
         reader = pyarrow.RecordBatchReader.from_stream(read([captures[0]] * 5000))
         assert reader.read_next_batch().num_rows > 0

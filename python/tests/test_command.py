@@ -1,4 +1,4 @@
-"""The command line in the wheel is the program: exit codes, pipes, signals, processes of its own."""
+"""The command line in the wheel: exit codes, pipes, signals, child processes."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def test_a_reader_that_goes_away_ends_it_quietly(captures):
 def test_an_interrupt_ends_it_with_its_code_and_the_run_goes_on_from_there(project):
     arguments = ["run", "experiments/table2.toml", "--data", "lab", "--size", "demo", "--models", "attention_lstm"]
     run = subprocess.Popen([PROGRAM, "--project", project, *arguments], stderr=subprocess.PIPE, text=True, cwd=project)
-    # The cache is there once the flows are.
+    # The cache exists once the flows do.
     deadline = time.monotonic() + 120
     while not list(project.glob("results/cache/flows/*")) and time.monotonic() < deadline:
         time.sleep(0.05)

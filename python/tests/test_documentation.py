@@ -1,4 +1,4 @@
-"""Everything public is typed and documented, and the stubs are those of the native half."""
+"""Everything public is typed and documented, and the stubs match the native half."""
 
 import ast
 import inspect

@@ -1,4 +1,4 @@
-"""Experiments and stored runs from Python, beside what the command line writes and stores."""
+"""Experiments and stored runs from Python, compared with what the command line writes and stores."""
 
 import json
 import signal
@@ -109,7 +109,7 @@ def test_an_interrupt_stops_a_run_and_the_same_call_goes_on(project):
         "table2", data="lab", size="demo", models=["attention_lstm"], variants=["as_published"], project=project
     )
     begun = threading.Event()
-    # Python has no handler of its own where it was started with interrupts ignored, as jobs in the background are.
+    # Python installs no handler if it was started with interrupts ignored, like background jobs.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def tell(event):
@@ -123,7 +123,7 @@ def test_an_interrupt_stops_a_run_and_the_same_call_goes_on(project):
     finally:
         signal.signal(signal.SIGINT, before)
     assert begun.is_set() and not experiment.folder.exists()
-    # The interpreter and the library are as they were.
+    # The interpreter and the library still work.
     small = etcbench.Experiment("table2", models=["knn"], project=project, **SMALL)
     assert len(small.run().records) > 0
 

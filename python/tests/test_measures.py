@@ -1,4 +1,4 @@
-"""Metrics beside scikit-learn's, the audit, and small tables."""
+"""Metrics compared with scikit-learn's, the audit, and small tables."""
 
 import numpy
 import polars
@@ -37,7 +37,7 @@ def test_what_is_undefined_is_none_and_what_cannot_be_is_told():
     assert found.classes.rows()[1]["precision"] is None and numpy.isnan(found.classes["precision"][1])
     for call, message in [
         (lambda: etcbench.metrics([0], [0, 1], class_names=["a", "b"]), "1 labels but 2"),
-        (lambda: etcbench.metrics(["a"], ["c"], class_names=["a", "b"]), "'c' is none of"),
+        (lambda: etcbench.metrics(["a"], ["c"], class_names=["a", "b"]), "'c' is not one of"),
         (lambda: etcbench.metrics([2], [0], class_names=["a", "b"]), "number of classes"),
         (lambda: etcbench.metrics([0], probabilities=[[0.4, 0.4]], class_names=["a", "b"]), "row 0"),
         (lambda: etcbench.metrics([0], class_names=["a", "b"]), "predictions or probabilities"),

@@ -19,7 +19,7 @@ from conftest import SMALL
 
 
 def talk(estimator, requests, **options):
-    """The answers to some requests."""
+    """Returns the answers to some requests."""
     answers = io.StringIO()
     asked = io.StringIO("".join(json.dumps(request) + "\n" for request in requests))
     etcbench.model.serve(estimator, requests=asked, answers=answers, **options)
@@ -57,7 +57,7 @@ def test_an_estimator_speaks_the_protocol(estimator, tmp_path):
     numpy.testing.assert_allclose(answer.sum(axis=1), 1, atol=1e-12)
     if not isinstance(estimator, str):
         return
-    # Another process asks what was saved.
+    # Another process loads what was saved.
     talk(estimator, [fit, {"message": "save", **saved}, {"message": "quit"}])
     talk(estimator, [{"message": "load", **saved}, predict, {"message": "quit"}])
     numpy.testing.assert_array_equal(numpy.load(tmp_path / "answer.npy"), answer)
@@ -70,7 +70,7 @@ def test_seed_and_threads_reach_an_estimator_unless_a_key_does():
 
 @pytest.fixture
 def own_project(checkout, tmp_path, monkeypatch) -> Path:
-    """A project with models of its own, and the Python that runs this first on the path."""
+    """A project with its own models; the Python that runs this test is first on the path."""
     for name in ("experiments", "data", "paper"):
         (tmp_path / name).symlink_to(checkout / name)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
@@ -84,7 +84,7 @@ def test_a_model_of_one_line_scores_as_by_hand(own_project):
     experiment = etcbench.Experiment("table2", models=["extra-trees"], project=own_project, **SMALL)
     run = experiment.run()
     features, (split,) = experiment.features(), experiment.splits()
-    # What an external model gets are statistics in 64 bits, so bytes are what is the same here.
+    # External models get statistics in 64 bits, so only bytes are identical here.
     rows = features.bytes.reshape(len(features), -1)
     by_hand = sklearn.ensemble.ExtraTreesClassifier(20, random_state=0).fit(rows[split.training], features.labels[split.training])
     expected = by_hand.predict(rows[split.test])

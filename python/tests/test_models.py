@@ -1,4 +1,4 @@
-"""The models that are shipped in `models/` and need more than the command line's own tests have."""
+"""The models in `models/` that need more packages than the tests of the command line have."""
 
 import os
 import shutil
@@ -14,13 +14,13 @@ from conftest import SMALL, command
 
 @pytest.fixture
 def own_project(project, monkeypatch) -> Path:
-    """A project, and the Python that runs this first on the path."""
+    """A project; the Python that runs this test is first on the path."""
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     return project
 
 
 def fitted(project, model, **keys):
-    """Features, the split, and the stored probabilities of its test rows."""
+    """Returns features, the split, and the stored probabilities of its test rows."""
     size = {"feature": {"packets": 3, "bytes": 40}, **SMALL}
     experiment = etcbench.Experiment("table2", models=[model], project=project, model={model: keys}, **size)
     run = experiment.run()
@@ -37,7 +37,7 @@ def test_naive_bayes_in_cpp_is_scikit_learns(own_project, checkout):
         pytest.skip("c++ is not here")
     from sklearn.naive_bayes import GaussianNB
 
-    # It builds in its folder, which is the checkout's: a copy of its own.
+    # The model builds in its folder, so it gets a copy instead of the checkout's.
     (own_project / "models").unlink()
     shutil.copytree(checkout / "models/naive-bayes-cpp", own_project / "models/naive-bayes-cpp")
     checked = command("--project", own_project, "model", "check", "naive-bayes-cpp", cwd=own_project)

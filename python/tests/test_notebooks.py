@@ -1,4 +1,4 @@
-"""Every cell of every notebook runs, in a project whose results are elsewhere, and shows a plot."""
+"""Every cell of every notebook runs, in a project with separate results, and shows a plot."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def test_a_notebook_runs(path, project):
     assert not any(cell.get("outputs") for cell in notebook.cells), "outputs are not kept in the repository"
     if any("import torch" in cell.source for cell in notebook.cells):
         pytest.importorskip("torch")
-    # They are two folders below the checkout.
+    # Notebooks are two folders below the checkout.
     folder = project / "python/notebooks"
     folder.mkdir(parents=True)
     nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(folder)}}).execute()

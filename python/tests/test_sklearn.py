@@ -1,4 +1,4 @@
-"""The estimators: scikit-learn's own checks, and the same answers as scikit-learn where the algorithm is the same."""
+"""The estimators: scikit-learn's own checks, and the same predictions as scikit-learn if the algorithm is the same."""
 
 import pickle
 
@@ -25,7 +25,7 @@ ALL = [
 ]
 
 
-#: What cannot be, and why.
+#: Checks that cannot pass, and why.
 EXPECTED = {
     RandomForestClassifier: {
         "check_class_weight_classifiers": "since 1.9 scikit-learn draws the bootstrap by the classes' weights; here rows count by "

@@ -1,4 +1,4 @@
-"""The network in PyTorch says what the model's file says in Rust."""
+"""The network in PyTorch predicts the same as the model file in Rust."""
 
 import numpy
 import pytest
@@ -33,7 +33,7 @@ def test_probabilities_agree_to_1e_5(form, project):
     predictions = next(iter(run.predictions.values()))
     stored = numpy.stack([predictions[f"probability_{name}"] for name in features.class_names], axis=1)
     assert numpy.abs(found - stored).max() < 1e-5
-    # A flow without any byte is one too.
+    # Includes a flow without any byte.
     with torch.no_grad():
         nothing = torch.full_like(tokens[:2], etcbench.PAD)
         assert torch.isfinite(network(torch.cat([nothing, tokens[:1]]))).all()

@@ -1,4 +1,4 @@
-"""The tutorial word by word: its files are written, its commands and cells run, in the order in which they stand there."""
+"""The tutorials work as written: writes their files and runs their commands and cells, in order."""
 
 import os
 import re
@@ -10,19 +10,19 @@ import pytest
 
 pytest.importorskip("polars")
 
-#: The first line of a block that is a file.
+#: The first line of a block with a file.
 FILE = re.compile(r"# (\S+/\S+\.(?:toml|py))$")
 
 
 def blocks(page: str) -> list[tuple[str, str, int]]:
-    """The fenced blocks of a page: what stands behind the fence, the text, and the line where it begins."""
+    """Returns the fenced blocks of a page: the info string, the text, and the line where it begins."""
     found = re.finditer(r"^```([^\n]*)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     return [(match[1], match[2], page.count("\n", 0, match.start(2)) + 1) for match in found]
 
 
 def test_the_tutorial_works_word_by_word(checkout, tmp_path, monkeypatch, capsys):
     page = checkout / "python/TUTORIAL.md"
-    # As in a checkout, which is a project itself.
+    # As in a checkout, which is a project.
     for name in ["data/lab", "experiments"]:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).symlink_to(checkout / name)
@@ -46,7 +46,7 @@ def test_the_tutorial_works_word_by_word(checkout, tmp_path, monkeypatch, capsys
             done["command"] += 1
         else:
             assert kind == "python", f"{page}:{line}: a block of {kind!r}, which nothing runs"
-            # So that a failure names the page and its line.
+            # Blank lines so that a traceback has the line number of the page.
             exec(compile("\n" * (line - 1) + text, str(page), "exec"), cells)  # noqa: S102
             done["cell"] += 1
     assert done["file"] == 3 and done["command"] >= 6 and done["cell"] >= 5, done
