@@ -1,10 +1,10 @@
-//! Lists the files that the program brings along ([`etcbench::project`]): experiments, definitions of datasets with their
+//! Lists the files to embed in the program ([`etcbench::project`]): experiments, definitions of datasets with their
 //! tables, and the paper's printed tables.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-/// The folders whose files go along, and by which ending.
+/// The folders whose files are embedded, and the file extension in each.
 const FOLDERS: [(&str, &str); 5] = [
     ("experiments", "toml"),
     ("experiments/sizes", "toml"),

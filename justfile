@@ -1,4 +1,4 @@
-# `just` alone lists what there is. On a fresh machine use `./justw` in its place.
+# `just` without arguments lists the recipes. On a fresh machine use `./justw` instead.
 
 etcbench := "target/release/etcbench"
 
@@ -6,7 +6,7 @@ etcbench := "target/release/etcbench"
 default:
     @just --list --unsorted
 
-# Tables 1 to 5 on the recorded captures that come with the repository, small sizes: a first look in a few minutes.
+# Tables 1 to 5 on the recorded captures in the repository, in small sizes: a first look in a few minutes.
 demo *options: build
     {{ etcbench }} reproduce all --data lab --size demo {{ options }}
 
@@ -23,7 +23,7 @@ test *options:
 reproduce table *options: build
     {{ etcbench }} reproduce {{ table }} {{ options }}
 
-# The same flows and models from packets at random to whole captures, hosts and other datasets: what each step takes of a score.
+# The same flows and models, split from random packets to whole captures, hosts and other datasets: the loss of score per step.
 ladder experiment *options: build
     {{ etcbench }} ladder {{ experiment }} {{ options }}
 
@@ -31,11 +31,11 @@ ladder experiment *options: build
 run experiment *options: build
     {{ etcbench }} run experiments/{{ experiment }}.toml {{ options }}
 
-# The last run of an experiment against its stored tolerances; exit code 1 with a table of what is out.
+# Compares the last run of an experiment with its stored tolerances; exit code 1 with a table of what is not met.
 check experiment *options: build
     {{ etcbench }} check {{ experiment }} {{ options }}
 
-# All stored runs as one page, results/report.html, with tables and figures for a paper in paper/.
+# Writes all stored runs as one page, results/report.html, with tables and figures for a paper in paper/.
 report *options: build
     {{ etcbench }} report {{ options }}
 
@@ -47,15 +47,16 @@ paper *options: (report options)
 ablate name *options: build
     {{ etcbench }} run experiments/ablation-{{ name }}.toml {{ options }}
 
-# Both implementations of every model on the same flows; exit code 1 when they part ways.
+# Compares both implementations of every model on the same flows; exit code 1 if they disagree.
 verify-models *options: build
     {{ etcbench }} verify-models {{ options }}
 
-# Every CUDA kernel against the processor on this machine's NVIDIA card, and times beside PyTorch.
+# Compares every CUDA kernel with the CPU on this machine's NVIDIA GPU, and training times with PyTorch's.
 gpu-check *options:
     scripts/gpu-check {{ options }}
 
-# Records the lab corpus, or a part of it (`just lab record --only voip`); needs root. `just lab record --help` says more; `just lab record.summary` counts.
+# Records the lab corpus, or a part of it (`just lab record --only voip`); needs root. See `just lab record --help`;
+# `just lab record.summary` prints counts.
 lab action *options:
     PYTHONPATH=data/lab python3 -m {{ action }} {{ options }}
 
@@ -64,7 +65,7 @@ lint:
     cargo fmt --check
     cargo clippy --profile checked --locked --workspace --all-targets -- -D warnings
 
-# The documentation of the library; broken links and missing words are errors.
+# The documentation of the library; broken links and missing documentation are errors.
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --profile checked --locked --workspace --no-deps --document-private-items
 

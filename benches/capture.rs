@@ -1,7 +1,7 @@
-//! Packets per second of reading a capture and of assembling its flows, on a generated capture of
-//! 300,000 packets held in memory, so that no disk is measured.
+//! Packets per second of reading a capture and of assembling its flows, on a generated capture of 300,000 packets in
+//! memory, so that disk I/O is not measured.
 //!
-//! Floor: every byte of the capture is read once; Criterion prints packets per second beside the time.
+//! Lower bound: every byte of the capture is read once. Criterion prints packets per second next to the time.
 
 use std::hint::black_box;
 use std::io::Cursor;
@@ -15,7 +15,7 @@ use etcbench::synth::{LargeOptions, generate_large};
 const PACKETS: u64 = 300_000;
 
 fn capture(criterion: &mut Criterion) {
-    // The reader needs a source that lives as long as it: shared bytes, not a copy per run.
+    // The reader needs a source that outlives it: shared bytes instead of a copy per run.
     let mut bytes = Vec::new();
     let options = LargeOptions { seed: 0, packets: PACKETS, active_flows: 10_000 };
     generate_large(&options, &mut bytes).expect("a capture in memory");

@@ -1,14 +1,13 @@
-//! One fit and one prediction of a classical model on arrays from a file: our side of
-//! `benches/peers/classical.py`, which writes the file, runs this program and its peer in turn and compares.
+//! One fit and one prediction of a classical model on arrays from a file: etcbench's side of
+//! `benches/peers/classical.py`, which writes the file, runs this program and its peer alternately and compares them.
 //!
-//! `cargo bench --bench classical -- FILE MODEL IMPLEMENTATION PARAMETERS PREDICTIONS`, where `FILE` is safetensors with
-//! `values` (32-bit floats, rows by columns; tokens 0 to 256 where `shape` is there), `labels`, `training` and
-//! `test` (32-bit unsigned) and perhaps `shape` (packets, bytes), `PARAMETERS` is the model's TOML table, and
-//! `PREDICTIONS` is where the classes of the test rows go. Prints a JSON object after the fit and one at the end:
-//! seconds to fit and to predict, of wall and of processor time, and by how many bytes the process grew at most above
-//! what it held before.
+//! `cargo bench --bench classical -- FILE MODEL IMPLEMENTATION PARAMETERS PREDICTIONS`, where `FILE` is safetensors
+//! with `values` (32-bit floats, rows by columns; tokens 0 to 256 if `shape` is present), `labels`, `training` and
+//! `test` (32-bit unsigned) and optionally `shape` (packets, bytes), `PARAMETERS` is the model's TOML table, and
+//! `PREDICTIONS` is the output file for the classes of the test rows. Prints a JSON object after the fit and one at the
+//! end: wall and CPU seconds of the fit and the prediction, and the peak growth of the process's memory in bytes.
 //!
-//! Whole fits take seconds, so each is timed once per run instead of sampled.
+//! Fits take seconds, so each is timed once per run instead of sampled.
 
 use std::time::Instant;
 
@@ -18,7 +17,7 @@ use etcbench::progress::Silent;
 use ndarray::Array2;
 use safetensors::SafeTensors;
 
-/// A tensor's shape and its numbers, read four bytes at a time.
+/// Reads the shape and the 4-byte values of a tensor.
 fn numbers<T>(file: &SafeTensors<'_>, name: &str, read: fn([u8; 4]) -> T) -> (Vec<usize>, Vec<T>) {
     let view = file.tensor(name).unwrap_or_else(|error| panic!("tensor {name}: {error}"));
     let values = view.data().chunks_exact(4).map(|bytes| read(bytes.try_into().expect("four bytes"))).collect();
@@ -65,7 +64,7 @@ fn read(path: &str) -> Data {
     Data { features, training: rows("training"), test: rows("test"), input }
 }
 
-/// A line of this process's status, in bytes; 0 where the system does not tell.
+/// Reads a line of this process's status, in bytes; 0 if the system does not provide it.
 fn status(line: &str) -> u64 {
     let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let found = text.lines().find_map(|text| text.strip_prefix(line));
@@ -73,11 +72,11 @@ fn status(line: &str) -> u64 {
     kibibytes.unwrap_or(0) * 1024
 }
 
-/// Seconds of processor time that this process's threads have used; 0 where the system does not tell.
+/// Returns the CPU seconds that this process's threads have used; 0 if the system does not provide them.
 fn processor_time() -> f64 {
     let Ok(threads) = std::fs::read_dir("/proc/self/task") else { return 0.0 };
     let nanoseconds = threads.flatten().filter_map(|thread| {
-        // Nanoseconds on a processor, then waiting for one, and how often.
+        // Nanoseconds on a CPU, nanoseconds waiting for one, and number of time slices.
         let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
         text.split_whitespace().next()?.parse::<f64>().ok()
     });
@@ -87,7 +86,7 @@ fn processor_time() -> f64 {
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let [file, model, implementation, parameters, predictions] = arguments.as_slice() else {
-        println!("arguments: FILE MODEL IMPLEMENTATION PARAMETERS PREDICTIONS; benches/peers/classical.py gives them");
+        println!("arguments: FILE MODEL IMPLEMENTATION PARAMETERS PREDICTIONS; run benches/peers/classical.py");
         return;
     };
     let kind: ModelKind = serde_json::from_value(model.as_str().into()).expect("a model's name");
@@ -99,7 +98,7 @@ fn main() {
     let parameters = parameters.parse().expect("a TOML table");
     let spec = ModelSpec { kind, input: data.input, implementation, parameters };
     let mut model = build(&spec).unwrap_or_else(|error| panic!("{error}"));
-    // Where it is allowed, writing 5 makes the peak start again from here.
+    // Writing 5 resets the peak, if permitted.
     let _ = std::fs::write("/proc/self/clear_refs", "5");
     let before = status("VmRSS");
     let (started, processor_started) = (Instant::now(), processor_time());
@@ -107,7 +106,7 @@ fn main() {
     let (fitted, processor_fitted) = (Instant::now(), processor_time());
     let (fit, fit_cpu) = ((fitted - started).as_secs_f64(), processor_fitted - processor_started);
     let memory = status("VmHWM").saturating_sub(before);
-    // Said now, should a limit end this before the prediction is done.
+    // Printed now, in case a limit ends the process before the prediction is done.
     println!("{}", serde_json::json!({ "fit": fit, "fit_cpu": fit_cpu, "memory": memory }));
     let probabilities =
         model.predict_probabilities(examples(&data.test), &Silent).unwrap_or_else(|error| panic!("{error}"));

@@ -1,11 +1,11 @@
-//! Training steps and encoding of the deep model's fast engine. `cargo bench --bench deep` is the ordinary Criterion run;
-//! `benches/peers/deep.py` starts this program with `serve` instead, to run workloads in turn with PyTorch's:
+//! Training steps and encoding of the deep model's fast engine. `cargo bench --bench deep` runs Criterion;
+//! `benches/peers/deep.py` starts this program with `serve` instead, to run workloads alternately with PyTorch's:
 //!
 //! ```text
 //! deep serve FOLDER PACKETS FLOWS DEVICE   (DEVICE is cpu, cuda-f32, cuda-tf32 or cuda-bf16) writes weights, data, losses and gradients to FOLDER, then reads lines
 //!                                          `WORKLOAD RUNS` and answers each with the milliseconds of every run
-//! deep memory WORKLOAD PACKETS FLOWS DEVICE   by how many MiB the resident set rises with the model and three steps; with
-//!                                          a graphics card it then waits for the end of its input
+//! deep memory WORKLOAD PACKETS FLOWS DEVICE   prints how many MiB the resident set grows with the model and three
+//!                                          steps; with a GPU it then waits for the end of its input
 //! ```
 
 use std::any::Any;
@@ -23,10 +23,10 @@ use etcbench::model::{CudaDevice, Device, Precision};
 const SIZES: (usize, usize) = (64, 256);
 
 fn elmo(packets: usize, device: Device) -> Elmo {
-    Elmo::new(packets, 128, 128, 2, 260, device).expect("valid sizes and a device that is there")
+    Elmo::new(packets, 128, 128, 2, 260, device).expect("valid sizes and an available device")
 }
 
-/// The classifier's training steps, by the name of the workload without `_training_step`.
+/// The classifier's training steps: name of the workload without `_training_step`.
 const READINGS: [(&str, Reading); 4] = [
     ("attention_lstm", Reading::Mean),
     ("segments", Reading::Segments),
@@ -35,18 +35,18 @@ const READINGS: [(&str, Reading); 4] = [
 ];
 
 fn attention_lstm(flows: usize, reading: Reading, device: Device) -> AttentionLstm {
-    AttentionLstm::new(flows, 6, 256, 128, reading, device).expect("valid sizes and a device that is there")
+    AttentionLstm::new(flows, 6, 256, 128, reading, device).expect("valid sizes and an available device")
 }
 
-/// Which of the classifier's training steps a workload is.
+/// Returns the index of a workload among the classifier's training steps.
 fn reading_of(workload: &str) -> Option<usize> {
     let name = workload.strip_suffix("_training_step")?;
     READINGS.iter().position(|(known, _)| *known == name)
 }
 
-/// As many flows as make that many packets, six each, at least one.
+/// Creates the fine-tuning benchmark with flows of six packets each, at least one flow.
 fn fine_tuned(packets: usize, device: Device) -> FineTuned {
-    FineTuned::new((packets / 6).max(1), 6, 128, 256, 128, device).expect("valid sizes and a device that is there")
+    FineTuned::new((packets / 6).max(1), 6, 128, 256, 128, device).expect("valid sizes and an available device")
 }
 
 fn deep(criterion: &mut Criterion) {
@@ -67,7 +67,7 @@ fn deep(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// `PACKETS FLOWS DEVICE`.
+/// Parses `PACKETS FLOWS DEVICE`.
 fn sizes(arguments: &[String]) -> (usize, usize, Device) {
     let [packets, flows, device] = arguments else { panic!("PACKETS FLOWS DEVICE must be given") };
     let number = |text: &String| text.parse().expect("a number");
@@ -114,7 +114,7 @@ fn serve(arguments: &[String]) {
     }
 }
 
-/// A line of `/proc/self/status` in MiB.
+/// Reads a line of `/proc/self/status` in MiB.
 fn status(name: &str) -> f64 {
     let text = fs::read_to_string("/proc/self/status").expect("Linux");
     let line = text.lines().find(|line| line.starts_with(name)).expect("the line is there");
@@ -123,7 +123,7 @@ fn status(name: &str) -> f64 {
 
 fn memory(arguments: &[String]) {
     let (packets, flows, device) = sizes(&arguments[1..]);
-    // What any program with these threads has.
+    // Starts the thread pool, so that its memory is not counted.
     rayon::broadcast(|_| ());
     let before = status("VmRSS");
     let workload = arguments[0].as_str();
@@ -147,7 +147,7 @@ fn memory(arguments: &[String]) {
     };
     println!("{:.1}", status("VmHWM") - before);
     if device != Device::Cpu {
-        // Whoever asks looks at the card's memory now, and then ends the input.
+        // The caller now reads the GPU's memory use and then closes the input.
         std::io::stdin().lock().lines().for_each(drop);
     }
     drop(held);

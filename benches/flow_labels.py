@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Time and peak memory of labelling flows by a netflow file as large as the largest of CTU-13, scenario 3's.
+"""Time and peak memory of labelling flows by a netflow file as large as the largest of CTU-13, that of scenario 3.
 
     cargo build --release
     python benches/flow_labels.py                  # 4,710,638 rows, as scenario 3 has; about 1.5 GB of temporary files
     python benches/flow_labels.py --rows 100000
 
-Writes a capture and its bidirectional netflow file in the form of CTU-13's (both from the same seed) and runs
-`etcbench data labels ctu13` on them; what that command counts must be what was written. Flows are spread evenly over 66
-hours. Of a thousand rows 6 are From-Botnet, 25 From-Normal, the others Background; one row in five has the other
-direction, one flow in a thousand has no row, and one row in a thousand has no flow. A flow has one or two packets of
-headers alone: what is measured is the join, not the reading of packets.
+Writes a capture and its bidirectional netflow file in the format of CTU-13 (both from the same seed), runs
+`etcbench data labels ctu13` on them, and checks that its counts match what was written. Flows are spread evenly over 66
+hours. Of a thousand rows, 6 are From-Botnet, 25 From-Normal, the others Background; one row in five has the opposite
+direction, one flow in a thousand has no row, and one row in a thousand has no flow. A flow has one or two packets
+without payload, so that the join is measured and not the reading of packets.
 """
 
 import argparse
@@ -32,7 +32,7 @@ LABELS = {"botnet": "flow=From-Botnet-V44-TCP-Attempt", "normal": "flow=From-Nor
 
 
 def packet(tcp, source, destination):
-    """An IPv4 packet of headers alone."""
+    """Returns an IPv4 packet that consists only of headers."""
     length = 40 if tcp else 28
     (source, source_port), (destination, destination_port) = source, destination
     ip = struct.pack(">BBHHHBBH4s4s", 0x45, 0, length, 0, 0, 64, 6 if tcp else 17, 0, source, destination)
@@ -46,7 +46,7 @@ def text(address):
 
 
 def write(folder, rows, seed):
-    """Writes capture and netflow file; how many flows of each label, without row and in all there are."""
+    """Writes the capture and the netflow file; returns the number of flows per label and without a row."""
     draw = random.Random(seed)
     counts = {"botnet": 0, "normal": 0, None: 0, "unjoined": 0}
     step = HOURS * 3600 / rows
@@ -67,7 +67,7 @@ def write(folder, rows, seed):
             while pending and pending[0][0] <= at:
                 late, _, data = heapq.heappop(pending)
                 record(late, data)
-            # Every flow has a five-tuple of its own for longer than any flow lasts.
+            # A five-tuple is not reused within the longest duration of a flow.
             tcp = draw.random() < 0.5
             client = bytes((147, 32, 80 + (number >> 22) % 4, number % 256)), 1024 + (number >> 8) % 64000
             server = draw.randbytes(4), draw.choice((53, 80, 443, 6881))
@@ -102,7 +102,7 @@ def main():
     parser.add_argument("--etcbench", default=str(ROOT / "target/release/etcbench"))
     parser.add_argument("--rows", type=int, default=4_710_638)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--folder", help="for the generated files; a temporary one when not given")
+    parser.add_argument("--folder", help="for the generated files; a temporary folder by default")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as temporary:
         folder = Path(temporary) / "ctu13/3"
@@ -124,7 +124,7 @@ def main():
         wall = time.perf_counter() - start
     print(told)
     print(
-        f"{arguments.rows:,} rows: {wall:.1f} s of wall time, {usage.ru_utime + usage.ru_stime:.1f} s of processor time, "
+        f"{arguments.rows:,} rows: {wall:.1f} s of wall time, {usage.ru_utime + usage.ru_stime:.1f} s of CPU time, "
         f"at most {usage.ru_maxrss * 1024 / 1e6:.0f} MB"
     )
     labelled = counts["botnet"] + counts["normal"]
@@ -135,7 +135,7 @@ def main():
     ]
     missing = [line for line in expected if line not in told]
     if status != 0 or missing:
-        sys.exit(f"exit status {status}; not told: {missing}")
+        sys.exit(f"exit status {status}; missing in the output: {missing}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-//! Training steps and predictions of the networks at their published sizes. `cargo bench --bench networks` is the
-//! ordinary Criterion run; `benches/peers/networks.py` starts this program with `serve FLOWS` instead, to run workloads in turn
+//! Training steps and predictions of the networks at their published sizes. `cargo bench --bench networks` runs
+//! Criterion; `benches/peers/networks.py` starts this program with `serve FLOWS` instead, to run workloads alternately
 //! with PyTorch's: it reads lines `WORKLOAD RUNS` and answers each with the milliseconds of every run.
 
 use std::env;
@@ -12,7 +12,7 @@ use etcbench::model::benchmark::Network;
 
 const NAMES: [&str; 4] = ["sequence_cnn", "byte_cnn", "byte_transformer", "deep_fingerprinting"];
 
-/// Flows of a step unless asked for otherwise.
+/// Default number of flows per step.
 const FLOWS: usize = 64;
 
 fn network(name: &str, flows: usize) -> Network {

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes the first seeds of the fuzzers in `seeds`, a few hundred bytes each; the fuzzers' own finds lie beside them."""
+"""Creates the initial seeds of the fuzzers in `seeds`, a few hundred bytes each; the folder also has fuzzers' findings."""
 
 import gzip
 import pathlib
@@ -126,7 +126,7 @@ write("arff", "small", b"""@RELATION 'small data'
 ?,-1e9,"x",'FILE TRANSFER'
 """)
 write("arff", "sparse", b"@relation r\n@attribute a numeric\n@attribute b {x,y}\n@data\n{0 3, 1 y}\n")
-# In the order of the table of layouts (`crates/dataset/src/published/mod.rs`), and behind it a feature file.
+# In the order of the table of layouts (`crates/dataset/src/published/mod.rs`), followed by a feature file.
 FIXTURES = ROOT / "tests/fixtures/published"
 MIRAGE = b"""{"10.0.0.1,47712,10.0.0.2,4070,6": {"packet_data": {"packet_dir": [0, 1], "L4_payload_bytes": [3, 0], "iat": [0.0, 0.25],
 "L4_raw_payload": [[22, 3, 1], []]}, "flow_metadata": {"BF_label": "com.spotify.music", "BF_activity": "Unknown"}}}"""

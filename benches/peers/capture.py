@@ -1,21 +1,21 @@
 #!/usr/bin/env python3
-"""Times `etcbench features` beside NFStream, dpkt and tshark on the same captures, alternately, in one run.
+"""Compares `etcbench features` with NFStream, dpkt and tshark on the same captures, run alternately.
 
     pip install nfstream dpkt            # tshark comes with Wireshark
     cargo build --release
     python benches/peers/capture.py                           # a generated capture of 300,000 packets
     python benches/peers/capture.py --packets 1000000 more.pcap
-    python benches/peers/capture.py --memory                  # our peak memory for 1, 10 and 100 million packets
+    python benches/peers/capture.py --memory                  # etcbench's peak memory for 1, 10 and 100 million packets
 
-Every contender runs in a process of its own, held to two cores. The time of the Python peers leaves out starting the
-interpreter and imports; ours is the whole process. Medians are printed, with
-packets per second of wall time and processor seconds (user and system), which other work on the machine disturbs less.
+Each runs in a separate process, pinned to two cores. The time of the Python peers excludes interpreter start and imports;
+that of etcbench is the whole process. Prints medians, with packets per second of wall time and CPU seconds (user and
+system), which are less affected by other load on the machine.
 
-What each does: etcbench: flows, 91 statistics, the first 248 bytes of the first 6 packets, written as Parquet; "in
-memory" the same with 128 bytes and without the file, as the peers write none; "bytes in memory" that without
-statistics. NFStream: flows with statistical_analysis=True. dpkt: the first 128 bytes of the first 6 packets of every
-five-tuple, no statistics. tshark: `-q -z conv,tcp -z conv,udp`, counters per conversation. dpkt is compared with "bytes
-in memory", the other peers with "in memory".
+Work of each: etcbench: flows, 91 statistics, the first 248 bytes of the first 6 packets, written as Parquet; "in memory":
+the same with 128 bytes and without the file, since the peers write none; "bytes in memory": that without statistics.
+NFStream: flows with statistical_analysis=True. dpkt: the first 128 bytes of the first 6 packets of every five-tuple, no
+statistics. tshark: `-q -z conv,tcp -z conv,udp`, counters per conversation. dpkt is compared with "bytes in memory", the
+other peers with "in memory".
 """
 
 import argparse
@@ -31,7 +31,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKETS, BYTES = 6, 128
-# Which of our rows does what a peer does.
+# The row of etcbench that does the same work as a peer.
 COMPARED = {
     "nfstream": "etcbench, in memory",
     "dpkt": "etcbench, bytes in memory",
@@ -71,7 +71,7 @@ def dpkt(path):
 
 
 def child(name, path):
-    """Runs a Python peer and prints its wall time, without imports, and its processor time."""
+    """Runs a Python peer and prints its wall and CPU time, without imports."""
     __import__(name)
     before = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
@@ -83,7 +83,7 @@ def child(name, path):
 
 
 def run(command, python=False):
-    """Wall seconds, processor seconds and peak memory in bytes of a command."""
+    """Returns the wall seconds, CPU seconds and peak memory in bytes of a command."""
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     output = process.stdout.read()
@@ -145,7 +145,7 @@ def compare(etcbench, captures, repeat, folder, only):
 
 
 def memory(etcbench, folder, millions):
-    """Our peak for captures that are generated while they are read, so that no disk is needed for them."""
+    """Measures etcbench's peak memory for captures that are generated while they are read, without a disk."""
     output = os.path.join(folder, "flows.parquet")
     print("| packets | flows | wall s | cpu s | peak MB |\n|---|---|---|---|---|")
     for packets in (round(million * 1e6) for million in millions):
@@ -167,13 +167,13 @@ def memory(etcbench, folder, millions):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("captures", nargs="*", help="Ethernet captures in pcap format (dpkt's reader knows no other)")
+    parser.add_argument("captures", nargs="*", help="Ethernet captures in pcap format (dpkt's reader supports no other)")
     parser.add_argument("--etcbench", default=str(ROOT / "target/release/etcbench"))
-    parser.add_argument("--packets", type=int, default=300_000, help="of the generated capture; 0 for none")
+    parser.add_argument("--packets", type=int, default=300_000, help="packets of the generated capture; 0 for none")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--only", nargs="*", default=[], choices=["nfstream", "dpkt", "tshark"])
-    parser.add_argument("--memory", nargs="*", type=float, metavar="MILLIONS", help="measure memory; 1, 10 and 100 if none")
-    parser.add_argument("--folder", help="for the generated captures; a temporary one when not given")
+    parser.add_argument("--memory", nargs="*", type=float, metavar="MILLIONS", help="measure memory; default 1, 10 and 100")
+    parser.add_argument("--folder", help="for the generated captures; a temporary folder by default")
     parser.add_argument("--child", choices=["nfstream", "dpkt"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:

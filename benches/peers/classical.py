@@ -1,30 +1,29 @@
-"""Measures the classical models against scikit-learn and XGBoost: same arrays, same split, same parameters,
-both sides in turn, each in a process of its own.
+"""Compares the classical models with scikit-learn and XGBoost: same arrays, same split, same parameters,
+run alternately, each in a separate process.
 
     python benches/peers/classical.py --data PATH [--flows flows.parquet] [--models svm,knn] [--sets vpn15,bytes]
                                       [--rows 5000,20000] [--seeds 0,1,2] [--threads 2] [--limit 900]
 
-PATH is the folder that holds `iscxvpn2016-time-features/`. The byte and statistics sets come from a Parquet file
-that `etcbench features` wrote from captures whose file names are CLASS-NAME.pcap, such as USTC-TFC2016's:
+PATH is the folder that contains `iscxvpn2016-time-features/`. The byte and statistics sets come from a Parquet file
+written by `etcbench features` from captures named CLASS-NAME.pcap, such as USTC-TFC2016's:
 
     etcbench features ustc-tfc2016-sessions/*.pcap --idle-timeout 1e8 --active-timeout 1e8 --packets 6 --bytes 128 -o flows.parquet
 
-Where a set has fewer rows than asked for, rows are drawn again with a small jitter: statistics are multiplied by
-1 + N(0, 0.01), and 1 % of the bytes that are there become random ones. A fifth of the rows are the test rows, drawn
-after the jitter, per class. Both sides start from the same arrays (tokens in 16 bits, statistics as 32-bit floats) and
-make their columns of them (bytes over 255 with a column per packet for what is padding; the signed logarithm of
-statistics) within what is timed, as they standardise within it.
+If a set has fewer rows than requested, rows are drawn repeatedly with a small jitter: statistics are multiplied by
+1 + N(0, 0.01), and 1 % of the non-padding bytes are replaced by random ones. A fifth of the rows, drawn per class after
+the jitter, are the test rows. Both sides start from the same arrays (tokens in 16 bits, statistics as 32-bit floats);
+preparing columns (bytes divided by 255 with a column per packet for the share of bytes present; the signed logarithm
+of statistics) and standardising are part of the measured time.
 
-The table has, per model, set and number of rows, medians over seeds and repetitions: seconds to fit and predict
-of both and the ratio of wall time (of processor time, which other work on the machine disturbs less, but for what takes
-under a hundredth of a second), by how much each process grew, the mean macro F1 of both, and the largest |z| of
-McNemar's test (1.96 is the 5 % level). A side that used up `--limit` seconds of processor time is ended, and the table
-says so.
+The table has, per model, set and number of rows, medians over seeds: seconds to fit and predict of both sides, the ratio
+of wall times (in parentheses that of CPU times, which are less affected by other load, except below a hundredth of a
+second), the growth of each process, the mean macro F1 of both, and the largest |z| of McNemar's test (1.96 is the 5 %
+level). A side that exceeds `--limit` seconds of CPU time is ended, which the table shows.
 
-`--json FILE` keeps every measurement, and `--table FILE` prints the table of the measurements that such a file holds,
-so that it may be made piece by piece; of two of the same model, set, rows and seed the later counts.
+`--json FILE` appends every measurement to a file, and `--table FILE` prints the table of such a file, so that the table
+can be measured in parts; later measurements of the same model, set, rows and seed replace earlier ones.
 
-Needs numpy, scikit-learn, xgboost and pyarrow; made with Python 3.11, numpy 2.4, scikit-learn 1.9, xgboost 3.2.
+Needs numpy, scikit-learn, xgboost and pyarrow; tested with Python 3.11, numpy 2.4, scikit-learn 1.9, xgboost 3.2.
 """
 
 import argparse
@@ -44,7 +43,7 @@ import numpy as np
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAD = 256
-#: Our parameters (TOML) of every model; `peer` below has the same for the peer.
+#: etcbench's parameters (TOML) of every model; `make_peer` has the same for the peer.
 PARAMETERS = {
     "svm": "cost = 10.0",
     "svm_linear": 'kernel = "linear"',
@@ -55,7 +54,7 @@ PARAMETERS = {
 
 
 def read_arff(path):
-    """Numeric columns and the class, the last column of an ARFF file without sparse rows."""
+    """Reads the numeric columns and the class, the last column, of an ARFF file without sparse rows."""
     values, labels, data = [], [], False
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         line = line.strip()
@@ -72,7 +71,7 @@ def read_arff(path):
 
 
 def read_flows(path, packets=6, length=128):
-    """Tokens, statistics and classes of the flows that `etcbench features` wrote."""
+    """Reads the tokens, statistics and classes of flows written by `etcbench features`."""
     import pyarrow.parquet as parquet
 
     table = parquet.read_table(path)
@@ -91,7 +90,7 @@ def read_flows(path, packets=6, length=128):
 
 
 def sample(values, labels, rows, seed, tokens):
-    """`rows` rows: a choice of them, or all and then jittered repetitions."""
+    """Draws `rows` rows: a subset, or all and then jittered repetitions."""
     generator = np.random.default_rng([seed, rows])
     order = generator.permutation(len(labels))
     if rows > len(labels):
@@ -114,7 +113,7 @@ def sample(values, labels, rows, seed, tokens):
 
 
 def write_safetensors(path, arrays):
-    """The safetensors format: the header's length, a JSON header, the arrays one after the other."""
+    """Writes the safetensors format: the header's length, a JSON header, then the arrays."""
     header, offset = {}, 0
     for name, array in arrays.items():
         kind = {np.dtype("<f4"): "F32", np.dtype("<u4"): "U32"}[array.dtype]
@@ -142,7 +141,7 @@ def read_safetensors(path):
 
 
 def status(line):
-    """A line of this process's status, in bytes."""
+    """Reads a line of this process's status, in bytes."""
     for text in pathlib.Path("/proc/self/status").read_text().splitlines():
         if text.startswith(line + ":"):
             return int(text.split()[1]) * 1024
@@ -150,7 +149,7 @@ def status(line):
 
 
 def prepared(arrays, model, rows):
-    """What the peer reads of some rows: the columns that our models make of the same values."""
+    """Prepares rows for the peer, with the same columns as etcbench's models compute."""
     values = arrays["values"][rows]
     if model in ("random_forest", "gradient_boosting"):
         return values.astype(np.float32, copy=False)
@@ -184,10 +183,10 @@ def make_peer(model, threads, standardise):
 
 
 def run_peer(path, model, predictions, threads):
-    """The peer's side, in a process of its own."""
+    """Runs the peer's side, in a separate process."""
     arrays = read_safetensors(path)
     if "shape" in arrays:
-        # Both sides hold tokens in 16 bits before they prepare what they fit.
+        # Both sides store tokens in 16 bits before preparing columns.
         arrays["values"] = arrays["values"].astype(np.uint16)
     labels, training, test = arrays["labels"].astype(np.int64), arrays["training"], arrays["test"]
     standardise = model.startswith("svm") or (model == "knn" and "shape" not in arrays)
@@ -198,7 +197,7 @@ def run_peer(path, model, predictions, threads):
     estimator.fit(prepared(arrays, model, training), labels[training])
     fitted = time.perf_counter(), time.process_time()
     times = {"fit": fitted[0] - started[0], "fit_cpu": fitted[1] - started[1]}
-    # Said now, should the limit end this before the prediction is done.
+    # Printed now, in case the limit ends the process before the prediction is done.
     print(json.dumps({**times, "memory": max(0, status("VmHWM") - before)}), flush=True)
     predicted = estimator.predict(prepared(arrays, model, test))
     done = time.perf_counter(), time.process_time()
@@ -217,7 +216,7 @@ def macro_f1(truth, predicted):
 
 
 def mcnemar(truth, ours, peer):
-    """The z of McNemar's test with continuity correction; positive where ours is right more often."""
+    """Returns the z of McNemar's test with continuity correction; positive if etcbench is right more often."""
     only_ours = int(np.sum((ours == truth) & (peer != truth)))
     only_peer = int(np.sum((ours != truth) & (peer == truth)))
     if only_ours + only_peer == 0:
@@ -227,7 +226,7 @@ def mcnemar(truth, ours, peer):
 
 
 def bench_program():
-    """Builds our side and returns its path."""
+    """Builds etcbench's side and returns its path."""
     command = ["cargo", "build", "--release", "--locked", "--bench", "classical", "--message-format=json"]
     lines = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
     messages = [json.loads(line) for line in lines if line.startswith("{")]
@@ -235,11 +234,11 @@ def bench_program():
 
 
 def run(command, threads, limit):
-    """Runs one side within the processor time; what it had measured, and whether it was ended."""
+    """Runs one side within the CPU time limit; returns what it measured, and whether it was ended."""
     environment = dict(os.environ)
     for name in ["RAYON_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"]:
         environment[name] = str(threads)
-    # Threads that wait must not take the processor from those that work, on a machine that does other work too.
+    # Waiting threads must not take CPU time from working ones on a loaded machine.
     environment["OMP_WAIT_POLICY"] = "PASSIVE"
 
     def limited():
@@ -257,18 +256,18 @@ def run(command, threads, limit):
 
 def main():
     parser = argparse.ArgumentParser(description="The classical models against scikit-learn and XGBoost.")
-    parser.add_argument("--data", type=pathlib.Path, help="folder with iscxvpn2016-time-features/")
+    parser.add_argument("--data", type=pathlib.Path, help="folder that contains iscxvpn2016-time-features/")
     parser.add_argument("--flows", type=pathlib.Path, help="Parquet file of `etcbench features`")
     parser.add_argument("--models", default="svm,random_forest,knn,gradient_boosting")
     parser.add_argument("--sets", default="vpn15,vpn60,bytes,statistics")
     parser.add_argument("--rows", default="5000,20000")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--limit", type=int, default=900, help="seconds of processor time after which a side is ended")
+    parser.add_argument("--limit", type=int, default=900, help="CPU seconds after which a side is ended")
     parser.add_argument("--json", type=pathlib.Path, help="append every measurement to this file")
-    parser.add_argument("--table", type=pathlib.Path, help="print the table of such a file and measure nothing")
-    parser.add_argument("--program", help="our side, where it is built already")
-    parser.add_argument("--implementation", default="fast", choices=["fast", "reference"], help="our side")
+    parser.add_argument("--table", type=pathlib.Path, help="print the table of such a file without measuring")
+    parser.add_argument("--program", help="etcbench's side, if already built")
+    parser.add_argument("--implementation", default="fast", choices=["fast", "reference"], help="of etcbench's side")
     parser.add_argument("--only", choices=["ours", "peer"], help="leave the other side out")
     parser.add_argument("--peer", nargs=3, metavar=("FILE", "MODEL", "PREDICTIONS"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -336,12 +335,12 @@ HEADER = """\
 |---|---|---|---|---|---|---|---|---|---|---|"""
 
 
-#: Our processor time is what the scheduler has counted, which may be behind by a tick: under so many seconds it tells nothing.
+#: etcbench's CPU time is counted by the scheduler and may lag by a tick; below this many seconds it is not meaningful.
 LAG = 0.01
 
 
 def print_table(path):
-    """The table of measurements made earlier."""
+    """Prints the table of earlier measurements."""
     kept = {}
     for line in path.read_text().splitlines():
         record = json.loads(line)
@@ -356,7 +355,7 @@ def print_table(path):
 
 
 def table_row(records):
-    """One row of the table from the records of its seeds."""
+    """Formats a row of the table from the records of its seeds."""
     limits = [record[side]["ended"] for record in records for side in ("ours", "peer") if "ended" in record.get(side, {})]
 
     def median(side, key, form):
@@ -374,7 +373,7 @@ def table_row(records):
             if key + clock in ours and key + clock in peer:
                 found.append((ours[key + clock] / max(peer[key + clock], 1e-6), ""))
             elif clock and key + clock in ours and "ended" in peer:
-                # The peer needed more than what was left to it.
+                # The peer needed more than its remaining CPU time.
                 left = peer["ended"] - (peer.get("fit_cpu", 0) if key == "predict" else 0)
                 found.append((ours[key + clock] / left, "< "))
         if len(found) < len(records):

@@ -1,15 +1,15 @@
-"""The deep model in PyTorch beside etcbench's fast engine: the same weights, data, loss, clipping and Adam.
+"""Compares the deep model in PyTorch with etcbench's fast engine: the same weights, data, loss, clipping and Adam.
 
     cargo build --release --bench deep
-    python benches/peers/deep.py                    # times, in alternating runs, medians
+    python benches/peers/deep.py                    # medians of times in alternating runs
     python benches/peers/deep.py --verify           # forward, loss and every gradient, to 1e-4
-    python benches/peers/deep.py --memory           # how far a training step raises the resident set, or a card's memory
+    python benches/peers/deep.py --memory           # growth of the resident set, or of a GPU's memory, in a training step
     python benches/peers/deep.py --device cuda --precision tf32 --batch 1024
 
-PyTorch runs with the best of its settings: one thread or all, oneDNN on or off, layers one by one or stacked in one
-`nn.LSTM`; --threads fixes the threads of both sides. --batch replaces the 64 packets of the ELMo, also of its
-fine-tuning with a classifier over a sixth as many flows, and the 256 flows of the classifier. Needs torch and
-safetensors; the program is built first, as above.
+PyTorch uses the fastest of its settings: one thread or all, oneDNN on or off, separate layers or layers stacked in one
+`nn.LSTM`; --threads sets the threads of both sides. --batch replaces the 64 packets of the ELMo (also in fine-tuning,
+with a classifier over a sixth as many flows) and the 256 flows of the classifier. Needs torch and safetensors; build the
+program first, as above.
 """
 
 import argparse
@@ -29,8 +29,8 @@ from torch import nn
 from torch.nn import functional
 
 ROOT = Path(__file__).resolve().parents[2]
-# How the classifier reads a packet: by one mean, or by eight segments, normalised: side by side (as the tables do), by
-# attention over them, or as a step for each.
+# How the classifier reads a packet: as one mean, or as eight normalised segments, which are concatenated (as in the
+# tables), pooled by attention, or read as separate steps.
 READINGS = ["attention_lstm", "segments", "attention", "states"]
 TRAINING_STEPS = ["elmo_training_step", *(f"{reading}_training_step" for reading in READINGS), "fine_tuning_step"]
 KINDS = {"elmo_training_step": "elmo", "elmo_encoding": "elmo", "fine_tuning_step": "fine_tuned",
@@ -41,7 +41,7 @@ TOLERANCE = 1e-4
 
 
 def load_lstm(lstm, weights, names):
-    """The file has one bias; PyTorch has two, of which the second is zero and not trained."""
+    """Loads LSTM weights. The file has one bias; PyTorch has two, of which the second is zero and not trained."""
     for layer, name in enumerate(names):
         with torch.no_grad():
             getattr(lstm, f"weight_ih_l{layer}").copy_(weights[f"{name}.weight_ih"])
@@ -52,7 +52,7 @@ def load_lstm(lstm, weights, names):
 
 
 class Elmo(nn.Module):
-    """`stacked`: all layers of a direction in one nn.LSTM, which gives the last layer's states only."""
+    """`stacked`: all layers of a direction in one nn.LSTM, which returns only the last layer's states."""
 
     def __init__(self, weights, stacked):
         super().__init__()
@@ -76,7 +76,7 @@ class Elmo(nn.Module):
                 self.head.bias.copy_(weights["elmo.head.bias"])
 
     def named(self):
-        """Parameters under etcbench's names."""
+        """Returns the parameters under etcbench's names."""
         found = {"elmo.embedding.weight": self.embedding.weight}
         if self.head:
             found |= {"elmo.head.weight": self.head.weight, "elmo.head.bias": self.head.bias}
@@ -119,7 +119,8 @@ class Elmo(nn.Module):
 
 
 class AttentionLstm(nn.Module):
-    """`states`: the LSTM steps over the segments of all packets. With relu cells PyTorch's fused LSTM does not apply, so the steps are written out, the input product hoisted."""
+    """`states`: the LSTM steps over the segments of all packets. PyTorch's fused LSTM has no ReLU cells, so the steps are
+    written out, with the input product hoisted."""
 
     def __init__(self, weights, states=False):
         super().__init__()
@@ -185,7 +186,7 @@ class AttentionLstm(nn.Module):
 
 
 class FineTuned(nn.Module):
-    """Both together, on the classifier's loss."""
+    """ELMo and classifier together, trained on the classifier's loss."""
 
     def __init__(self, weights, _stacked):
         super().__init__()
@@ -200,7 +201,7 @@ class FineTuned(nn.Module):
 
 
 class Peer:
-    """One of the models with its file's data on a device."""
+    """One of the models, with the data of its file, on a device."""
 
     def __init__(self, folder, kind, device, stacked=False):
         self.file = load_file(folder / f"{kind}.safetensors")
@@ -229,7 +230,7 @@ class Peer:
 
 
 def verify(folder, device):
-    """Compares with what etcbench wrote beside its weights; the largest difference relative to the largest value."""
+    """Compares with etcbench's loss, output and gradients; prints the largest differences relative to the largest value."""
     worst, failed = {}, []
     for kind in ("elmo", *READINGS, "fine_tuned"):
         peer = Peer(folder, kind, device)
@@ -245,9 +246,10 @@ def verify(folder, device):
         largest = max(value.abs().max().item() for value in expected.values())
         pairs |= {f"gradient of {name}": (gradients[name], expected[name]) for name in sorted(expected)}
         for name, (found, value) in pairs.items():
-            # A gradient that is zero in exact arithmetic, such as that of a key's bias, is measured by the largest of all.
+            # A gradient that is zero in exact arithmetic, such as that of a key's bias, is scaled by the largest of
+            # all.
             scale = value.abs().max().item()
-            # Under a normalisation the mix's scale and shifts in front of it have such gradients too, of rounding alone.
+            # Before a normalisation, the gradients of the mix's scale and of shifts are also only rounding errors.
             floor = 1e-1 if kind in READINGS[1:] else 1e-2
             scale = max(scale, floor * largest) if name.startswith("gradient") else scale
             error = (found.cpu().double().reshape(-1) - value.double().reshape(-1)).abs().max().item() / scale
@@ -263,7 +265,7 @@ def verify(folder, device):
 
 
 class Ours:
-    """The benchmark program, which runs workloads when told to."""
+    """The benchmark program, which runs workloads on request."""
 
     def __init__(self, program, folder, sizes, device, threads):
         environment = os.environ | ({"RAYON_NUM_THREADS": str(threads)} if threads else {})
@@ -296,7 +298,7 @@ def timed(run, runs, device):
 
 
 def settings(workload, arguments):
-    """Every way of running PyTorch that might be the fastest."""
+    """Returns the settings of PyTorch that might be the fastest."""
     threads = [arguments.threads] if arguments.threads else sorted({1, os.cpu_count()})
     stacked = [False, True] if workload == "elmo_training_step" else [False]
     onednn = [True] if arguments.device != "cpu" else [True, False]
@@ -304,7 +306,7 @@ def settings(workload, arguments):
 
 
 def compare(arguments, folder, ours):
-    """Alternating rounds of ours and of PyTorch's best settings; the medians."""
+    """Runs etcbench and PyTorch's best settings in alternating rounds; returns medians."""
     rows = []
     for workload in WORKLOADS:
         kind = KINDS[workload]
@@ -339,7 +341,7 @@ def resident(name):
 
 
 def memory_here(workload, folder, device):
-    """By how many MiB this process grows with the model and three steps, data and a first small product left out."""
+    """Prints the growth of this process in MiB with the model and three steps, excluding data and a small first step."""
     kind = KINDS[workload]
     layer = nn.LSTM(8, 8)
     layer(torch.zeros(2, 2, 8))[0].sum().backward()
@@ -359,8 +361,8 @@ def used_on_card():
 
 
 def memory_of(command, device):
-    """What a process says of its memory; on a card, by how much it raises what is in use there, its context included. It
-    waits for the end of its input, so that it still holds all that its steps took."""
+    """Returns the memory that a process reports; on a GPU, the increase of the memory in use there, including its context.
+    The process waits for the end of its input, so that it still has all of its memory when this is measured."""
     if device == "cpu":
         return float(subprocess.check_output(command, text=True))
     before = used_on_card()
@@ -392,15 +394,15 @@ def newest_program():
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--precision", choices=["f32", "tf32"], default="f32", help="of both sides' products on CUDA")
-    parser.add_argument("--batch", type=int, help="packets and flows of a step")
-    parser.add_argument("--threads", type=int, help="of both sides; PyTorch else takes one or all, whichever is faster")
+    parser.add_argument("--precision", choices=["f32", "tf32"], default="f32", help="of matrix products of both sides on CUDA")
+    parser.add_argument("--batch", type=int, help="packets and flows per step")
+    parser.add_argument("--threads", type=int, help="of both sides; by default PyTorch uses one or all, whichever is faster")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--runs", type=int, default=3, help="of each side in a round")
+    parser.add_argument("--runs", type=int, default=3, help="runs of each side per round")
     parser.add_argument("--verify", action="store_true")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--json", type=Path, help="also write the times to this file")
-    parser.add_argument("--program", help="the built benchmark; the newest in target/release/deps otherwise")
+    parser.add_argument("--program", help="the built benchmark; by default the newest in target/release/deps")
     parser.add_argument("--folder", type=Path, default=ROOT / "target/deep")
     parser.add_argument("--memory-of", choices=TRAINING_STEPS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -408,8 +410,8 @@ def main():
 
     if arguments.memory_of:
         return memory_here(arguments.memory_of, arguments.folder, arguments.device)
-    # Few flows to verify: of the 16,384 rectified values of 256 flows one may be within rounding of 0, where it has a
-    # gradient on one side and none on the other (with these data one is, at 4e-7).
+    # Verify with few flows: one of the 16,384 rectified values of 256 flows may be within rounding of 0, where it has a
+    # gradient on one side but not on the other (with this data one is, at 4e-7).
     sizes = (arguments.batch or 64, arguments.batch or (32 if arguments.verify else 256))
     program = arguments.program or newest_program()
     device = "cpu" if arguments.device == "cpu" else f"cuda-{arguments.precision}"

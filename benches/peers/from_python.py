@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
-"""Times `etcbench.flows()` and `etcbench.packets()` beside NFStream, dpkt and scapy from Python, on the same captures.
+"""Compares `etcbench.flows()` and `etcbench.packets()` with NFStream, dpkt and scapy in Python, on the same captures.
 
     pip install . pyarrow nfstream dpkt scapy
     python benches/peers/from_python.py                       # a generated capture of a million packets
     python benches/peers/from_python.py --packets 100000 more.pcap
 
-Every contender runs in a process of its own, held to two cores, all in turn, `--repeat` times; imports are left out of the time,
-and of the command line, which the package carries, the whole process counts. Medians are printed.
+Each runs in a separate process, pinned to two cores, all in turn, `--repeat` times. Imports are excluded from the time, except
+for the command line (included in the package), whose whole process is timed. Prints medians.
 
-What each does. Flows with statistics: `etcbench.flows(packets=6, bytes=128)` as an Arrow table, the command line's same work
+Work of each: Flows with statistics: `etcbench.flows(packets=6, bytes=128)` as an Arrow table, the same work by the command line
 in memory, and NFStream with statistical_analysis=True. First bytes of flows: `etcbench.flows(statistics=False)`, and dpkt and
 scapy keeping the first 128 bytes of the first 6 packets of every five-tuple. Packets: `etcbench.packets(bytes=128)` as an Arrow
-table, and dpkt and scapy making a list of time, addresses, ports, length and first 128 bytes. The number of TCP and UDP packets
-that each has seen is printed too; those of NFStream are its own count. A peer is compared with the first row of its kind.
+table, and dpkt and scapy building a list of time, addresses, ports, length and first 128 bytes. Also prints the number of TCP
+and UDP packets that each has seen; that of NFStream is its own count. A peer is compared with the first row of its kind.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def nfstream(path):
 
 
 def dpkt_layers(path):
-    """Time, the IP packet's bytes, IP and transport layers of TCP and UDP packets."""
+    """Yields the time, the IP packet's bytes, and the IP and transport layers of TCP and UDP packets."""
     import dpkt
 
     with open(path, "rb") as file:
@@ -124,7 +124,8 @@ def scapy_packets(path):
     return None, len(rows)
 
 
-#: By kind what is imported before the time begins, and the work; the first of a kind is what others are compared with.
+#: By kind: the modules imported before timing starts, and the function to time; others are compared with the first of
+# a kind.
 CONTENDERS = {
     "flows with statistics": {
         "etcbench.flows": (["etcbench", "pyarrow"], flows_with_statistics),
@@ -145,7 +146,7 @@ CONTENDERS = {
 
 
 def child(kind, name, path):
-    """Does the work of one contender and prints wall and processor seconds without imports, and what it has seen."""
+    """Runs one contender and prints wall and CPU seconds without imports, and the flows and packets it has seen."""
     modules, work = CONTENDERS[kind][name]
     for module in modules:
         __import__(module)
@@ -159,7 +160,7 @@ def child(kind, name, path):
 
 
 def run(kind, name, path, program):
-    """Wall and processor seconds, peak memory in bytes, and what was seen, of one contender."""
+    """Returns the wall and CPU seconds, the peak memory in bytes, and the counts of one contender."""
     command = [sys.executable, __file__, "--child", kind, name, path]
     if CONTENDERS[kind][name] is None:
         command = [program, "features", path, "--packets", str(PACKETS), "--bytes", str(BYTES)]
@@ -178,11 +179,11 @@ def run(kind, name, path, program):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("captures", nargs="*", help="Ethernet captures in pcap format (dpkt's reader knows no other)")
-    parser.add_argument("--packets", type=int, default=1_000_000, help="of the generated capture; 0 for none")
+    parser.add_argument("captures", nargs="*", help="Ethernet captures in pcap format (dpkt's reader supports no other)")
+    parser.add_argument("--packets", type=int, default=1_000_000, help="packets of the generated capture; 0 for none")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--without", nargs="*", default=[], metavar="NAME", help="peers to leave out, such as scapy")
-    parser.add_argument("--folder", help="for the generated capture; a temporary one when not given")
+    parser.add_argument("--folder", help="for the generated capture; a temporary folder by default")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:

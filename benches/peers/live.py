@@ -1,12 +1,12 @@
-"""How many packets a second `etcbench classify MODEL -` takes from a pipe, and how long flows wait for their answers.
+"""Measures how many packets per second `etcbench classify MODEL -` reads from a pipe, and the latency of its decisions.
 
     etcbench run ustc-traffic --data synth --size ci --models random_forest --seeds 1 --save-models
     python benches/peers/live.py results/.../models/MODEL.safetensors
 
-Writes a generated capture into the pipe at rising rates, a millisecond's packets at a time, each replay with the times of the
-moment. A rate is sustained if the writer is never more than --lag seconds behind, so that a recorder with a buffer of as much
-loses nothing. What waits is told by the program itself: from when a flow could be decided to when its line was written, of flows
-that could be before the replay ended.
+Writes a generated capture to the pipe at rising rates, a millisecond of packets at a time, with current timestamps. A rate is
+sustained if the writer is never more than --lag seconds behind, so that a recorder with a buffer of that length loses nothing.
+The program itself reports the latency: from when a flow could be decided to when its line was written, for flows that could be
+decided before the replay ended.
 """
 
 import argparse
@@ -20,7 +20,7 @@ RATES = [10_000, 30_000, 100_000, 200_000, 300_000, 400_000, 600_000]
 
 
 def packets(program, count):
-    """Header and packets of a generated capture."""
+    """Returns the header and the packets of a generated capture."""
     made = [program, "data", "synth", "--packets", str(count), "-o", "-"]
     data = subprocess.run(made, check=True, capture_output=True).stdout
     records, place = [], 24

@@ -1,10 +1,10 @@
-"""The convolutional networks in PyTorch beside etcbench's: published sizes, the same numbers of flows, AdamW.
+"""Compares the networks in PyTorch with etcbench's: published sizes, the same numbers of flows, AdamW.
 
     cargo build --release --bench networks
     python benches/peers/networks.py --threads 2
 
-PyTorch runs with the best of its settings: one thread or as many as asked for, oneDNN on or off. The networks are those of
-tests/fixtures/deep/make_networks.py, which the tests hold etcbench to. Needs torch, numpy and safetensors.
+PyTorch uses the fastest of its settings: one thread or the given number, oneDNN on or off. The networks are those of
+tests/fixtures/deep/make_networks.py, with which the tests compare etcbench. Needs torch, numpy and safetensors.
 """
 
 import argparse
@@ -34,7 +34,7 @@ NETWORKS = {
 
 
 def with_own_dropout(model):
-    """PyTorch's dropout in place of the counters that the golden values need."""
+    """Replaces the counter-based dropout, which the golden values need, by PyTorch's."""
     for module in model.modules():
         for name, child in module.named_children():
             if isinstance(child, make_networks.Dropout):
@@ -48,7 +48,7 @@ class Peer:
         self.model = with_own_dropout(make())
         self.rows, self.labels = torch.rand(flows, columns) * 2 - 1, torch.randint(0, CLASSES, (flows,))
         if isinstance(self.model, make_networks.Transformer):
-            # Every step is there.
+            # No step is padding.
             self.rows[:, self.model.steps * self.model.patch :] = 1.0
         self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=0.001, weight_decay=0.01, fused=True)
 
@@ -86,9 +86,9 @@ def main():
     parser.add_argument("--flows", type=int, default=64)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--runs", type=int, default=3, help="of each side in a round")
-    parser.add_argument("--program", help="the built benchmark; the newest in target/release/deps otherwise")
-    parser.add_argument("--only", choices=NETWORKS, help="one of the networks")
+    parser.add_argument("--runs", type=int, default=3, help="runs of each side per round")
+    parser.add_argument("--program", help="the built benchmark; by default the newest in target/release/deps")
+    parser.add_argument("--only", choices=NETWORKS, help="run only this network")
     arguments = parser.parse_args()
     command = [arguments.program or newest_program(), "serve", str(arguments.flows)]
     environment = os.environ | {"RAYON_NUM_THREADS": str(arguments.threads)}

@@ -2,8 +2,8 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(
-    // The Parquet reader panics on some damaged files and the store makes errors of that, so a panic is no finding
-    // here unless it comes through.
+    // The Parquet reader panics on some damaged files and the store converts these panics to errors, so only a panic
+    // that escapes is a finding.
     init: std::panic::set_hook(Box::new(|_| {})),
     |bytes: &[u8]| etcbench::fuzz_targets::store(bytes)
 );
