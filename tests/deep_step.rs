@@ -1,5 +1,5 @@
-//! A training step allocates nothing once its buffers have grown. A test of its own, because it counts every allocation
-//! of the program.
+//! A training step allocates nothing once its buffers have grown. A separate program, because it counts every
+//! allocation.
 
 // An allocator that counts.
 #![allow(unsafe_code)]
@@ -14,15 +14,15 @@ struct Counting;
 
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: everything is left to the system's allocator.
+// SAFETY: every call is passed to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller keeps the contract of `alloc`.
+        // SAFETY: the caller upholds the contract of `alloc`.
         unsafe { System.alloc(layout) }
     }
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps the contract of `dealloc`, and `alloc` is the system's.
+        // SAFETY: the caller upholds the contract of `dealloc`, and `alloc` is the system's.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -31,7 +31,7 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 fn allocations(mut step: impl FnMut()) -> usize {
-    // The first step makes the buffers, the second the optimiser's last ones.
+    // The first step allocates the buffers, the second the last ones of the optimiser.
     (0..2).for_each(|_| step());
     let before = ALLOCATIONS.load(Ordering::Relaxed);
     (0..3).for_each(|_| step());
@@ -49,7 +49,7 @@ fn steps_and_encoding_allocate_nothing() {
         assert_eq!(allocations(|| assert!(elmo.encode().unwrap().is_finite())), 0);
         assert_eq!(allocations(|| assert!(classifier.train_step().unwrap().is_finite())), 0);
         assert_eq!(allocations(|| assert!(fine_tuned.train_step().unwrap().is_finite())), 0);
-        // The counter counts.
+        // Checks that the counter works.
         assert!(allocations(|| drop(vec![0u8; 100])) >= 3);
     });
 }

@@ -1,5 +1,5 @@
-//! The generated captures, read by others: etherparse for headers and checksums, tshark for everything
-//! above them.
+//! Checks the generated captures with other programs: etherparse for headers and checksums, tshark for everything above
+//! them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -32,7 +32,7 @@ fn digest(folder: &Path, summary: &SynthSummary) -> String {
     hex::encode(hasher.finalize())
 }
 
-/// A pcap file's link type and its records, read by the format's definition alone; times in nanoseconds.
+/// Reads a pcap file's link type and records by the format's definition only; times in nanoseconds.
 fn records(bytes: &[u8]) -> (u32, Vec<(i64, &[u8])>) {
     let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
     let unit = match word(0) {
@@ -52,10 +52,10 @@ fn records(bytes: &[u8]) -> (u32, Vec<(i64, &[u8])>) {
     (word(20), records)
 }
 
-/// Both ends of a conversation, in no order.
+/// Both endpoints of a conversation, unordered.
 type Ends = BTreeSet<(IpAddr, u16)>;
 
-/// Decodes a frame, checks its lengths and checksums, and gives its protocol and ends.
+/// Decodes a frame, checks its lengths and checksums, and returns its protocol and endpoints.
 fn checked(link_type: u32, frame: &[u8]) -> (u8, Ends) {
     let sliced = match link_type {
         1 => SlicedPacket::from_ethernet(frame),
@@ -196,7 +196,7 @@ fn a_large_capture_is_in_order_and_every_packet_decodes() {
     assert!(active > options.active_flows / 4 && active <= options.active_flows, "{active} active");
 }
 
-/// A writer that only counts: the whole of a large capture is never held.
+/// A writer that only counts, so that a large capture is never in memory.
 struct Counter(u64);
 
 impl Write for Counter {
@@ -221,19 +221,19 @@ fn a_large_capture_needs_no_more_memory_than_its_active_flows() {
     assert_eq!(counter.0, summary.bytes);
     assert!(summary.bytes > 500_000_000, "{} bytes", summary.bytes);
     if let (Some(before), Some(after)) = (before, peak_memory()) {
-        // Other tests of this file run at the same time and take a part of these.
+        // Other tests of this file run at the same time and use some of this memory.
         assert!(after - before < 200_000_000, "{} bytes more for {} written", after - before, summary.bytes);
     }
 }
 
-/// The process's peak resident memory in bytes, where /proc tells it.
+/// Returns the process's peak resident memory in bytes, if /proc provides it.
 fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
     Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
 }
 
-/// What tshark shows of a file: malformed packets and wrong checksums; empty when there are none.
+/// Returns the malformed packets and wrong checksums that tshark reports; empty if there are none.
 fn complaints(file: &Path) -> String {
     let filter = "_ws.malformed || _ws.expert.group == \"Malformed\" || ip.checksum.status == \"Bad\" \
                   || tcp.checksum.status == \"Bad\" || udp.checksum.status == \"Bad\"";

@@ -1,4 +1,5 @@
-//! `etcbench audit-data` on arrays made here: what leaks is named, what does not is not, and broken files have messages.
+//! `etcbench audit-data` on generated arrays: leaks are named, other properties are not, and broken files have
+//! messages.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -6,7 +7,7 @@ use std::path::Path;
 
 use crate::common::Project;
 
-/// A generator of small numbers.
+/// A generator of small pseudo-random numbers.
 struct Draw(u64);
 
 impl Draw {
@@ -16,7 +17,7 @@ impl Draw {
     }
 }
 
-/// An array of bytes in NumPy's format.
+/// Encodes an array of bytes in NumPy's format.
 fn npy(rows: &[Vec<u8>]) -> Vec<u8> {
     let shape = match rows.first() {
         Some(row) if row.len() > 1 => format!("({}, {})", rows.len(), row.len()),
@@ -45,7 +46,7 @@ fn npz(path: &Path, members: &[(&str, Vec<u8>)]) {
 
 type Part = (Vec<Vec<u8>>, Vec<u8>);
 
-/// Rows of two classes that nothing gives away: a byte says the class in seven of ten.
+/// Generates rows of two classes without leaks: a byte matches the class in seven of ten.
 fn rows(draw: &mut Draw, count: usize) -> Part {
     let mut part: Part = Default::default();
     for number in 0..count {
@@ -109,7 +110,7 @@ fn what_a_released_split_leaks_is_named() {
     }
     named("contradicts.npz", &contradicts, "identical bytes carry different labels");
 
-    // Packets of which one class has servers of its own: fields are named, and addresses that were left in.
+    // Packets in which one class has its own servers: reports name the fields and unmasked addresses.
     let mut packets = clean.clone();
     for (rows, labels) in &mut packets {
         for (row, class) in rows.iter_mut().zip(labels) {
@@ -120,7 +121,7 @@ fn what_a_released_split_leaks_is_named() {
     }
     named("packets.npz", &packets, "identifier ip_destination alone predicts 100.0 %");
 
-    // The same as files of their own.
+    // The same as separate files.
     let folder = project.path("apart");
     fs::create_dir(&folder).unwrap();
     for (name, part) in [("train", &twice[0]), ("test", &twice[1])] {

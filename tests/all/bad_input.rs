@@ -1,5 +1,5 @@
-//! Bad input through the real binary: one line that names the thing and what to do, exit code 2, and no
-//! partial result left behind.
+//! Bad input through the real binary: one line that names the cause and what to do, exit code 2, and no partial
+//! results.
 
 use std::fs;
 
@@ -157,7 +157,7 @@ fn check_without_a_run_or_without_tolerances() {
     project.done(&["check", "small"]);
 }
 
-/// No results folder and no partial file.
+/// Asserts that there is no results folder and no partial file.
 fn nothing_left(project: &Project) {
     let left: Vec<String> = fs::read_dir(project.path("results"))
         .unwrap()

@@ -1,5 +1,5 @@
-//! Broken experiment, dataset, label, tolerance, result and model files, each with the message that it must give: one
-//! line, which names the file and what to do. The corpus is `tests/broken/*.toml`, whose first lines say how to read it.
+//! Broken experiment, dataset, label, tolerance, result and model files, each with its expected message: one line that
+//! names the file and what to do. The corpus is `tests/broken/*.toml`, whose first lines explain the format.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ struct Group {
     cases: Vec<(String, String, String)>,
 }
 
-/// What a file's reader says of it; nothing where it takes it.
+/// Returns the error of a file's reader, or `None` if it accepts the file.
 fn said<T, E: std::fmt::Display>(result: Result<T, E>) -> Option<String> {
     result.err().map(|error| error.to_string())
 }
@@ -52,7 +52,7 @@ fn experiment(path: &Path) -> Option<String> {
     }
 }
 
-/// The message of a text file.
+/// Returns the message for a text file.
 fn of_text(kind: &str, path: &Path) -> Option<String> {
     match kind {
         "experiment" => experiment(path),
@@ -77,7 +77,7 @@ fn large(data: &TensorData) -> TensorData {
     }
 }
 
-/// The bytes of a model's file, broken.
+/// Returns the bytes of a broken model file.
 fn break_model(sound: &[u8], what: &str, how: &str) -> Vec<u8> {
     match what {
         "*" => return how.as_bytes().to_vec(),
@@ -120,7 +120,7 @@ fn of_model(bytes: &[u8]) -> Option<String> {
     }
 }
 
-/// The same of a model's file with its description.
+/// The same for a model file with a description.
 fn of_trained(model: &[u8], name: &str) -> Option<String> {
     let description = ModelDescription {
         format: ModelDescription::FORMAT,
@@ -147,7 +147,7 @@ fn of_trained(model: &[u8], name: &str) -> Option<String> {
     said(TrainedModel::from_bytes(&trained_model_bytes(model, &description).unwrap()))
 }
 
-/// The file of a model fitted to eight flows of four bytes.
+/// Returns the file of a model fitted to eight flows of four bytes.
 fn sound_model(name: &str) -> Vec<u8> {
     let features = FeatureSet {
         tokens: TokenArray { packets: 1, bytes: 4, values: (0..32).map(|index| index * 7 % 256).collect() },

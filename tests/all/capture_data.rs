@@ -1,4 +1,4 @@
-//! Reads real captures, where they are: `../shared/data` beside the checkout.
+//! Reads real captures if they are present in `../shared/data` next to the checkout.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use etcbench::capture::CaptureSummary;
 use etcbench::feature::{Mask, PAD, PacketStart, TokenOptions, tokenize};
 use etcbench::flow::{FlowOptions, assemble_capture};
 
-/// The captures of a folder in order of their names, or nothing (and a word about it) where it is missing.
+/// Returns the captures of a folder in order of their names; if it is missing, prints that and returns none.
 fn captures(folder: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data").join(folder);
     let Ok(entries) = std::fs::read_dir(&folder) else {
@@ -37,7 +37,7 @@ fn describe(summary: &CaptureSummary) -> String {
     )
 }
 
-/// The files hold 8,608 sessions; those whose ports were cut away have other packets that show them.
+/// The files contain 8,608 sessions; where a packet is cut before its ports, other packets of the session have them.
 #[test]
 fn ustc_sessions_become_as_many_flows() {
     let paths = captures("ustc-tfc2016-sessions");
@@ -45,7 +45,7 @@ fn ustc_sessions_become_as_many_flows() {
     let mut unplaced = 0;
     for path in &paths {
         let mut flows = 0;
-        // Sessions were cut out of longer captures: no timeout may split them.
+        // Sessions were extracted from longer captures: no timeout may split them.
         let options = FlowOptions { idle_timeout: 1e8, active_timeout: 1e8, ..FlowOptions::default() };
         let summary = assemble_capture(path, &options, &mut |_| flows += 1).unwrap();
         assert_eq!(summary.damage, None, "{}", path.display());
@@ -74,7 +74,7 @@ fn every_odd_capture_is_read_or_refused_in_words() {
     }
 }
 
-/// Real captures with bytes changed at random, from the file to the tokens: nothing panics.
+/// Real captures with random bytes changed, from the file to the tokens: nothing panics.
 #[test]
 fn damaged_captures_are_read_as_far_as_they_go() {
     let mut random = etcbench::seed::generator(0, "damage");

@@ -1,5 +1,5 @@
-//! Every packet of real captures against tshark: number, time, endpoints, transport protocol and length, of the
-//! outermost packet and, where tunnels are opened, of the innermost. Skipped where the captures or tshark are missing.
+//! Compares every packet of real captures with tshark: number, time, endpoints, transport protocol and length, of the
+//! outermost packet and, with decapsulation, of the innermost. Skipped if the captures or tshark are missing.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -8,7 +8,7 @@ use std::process::Command;
 
 use etcbench::capture::{CaptureReader, CaptureSource, ReaderOptions, Transport, Tunnels};
 
-/// What both say of a packet.
+/// The facts of a packet that both report.
 #[derive(Debug, Clone, PartialEq)]
 struct Row {
     /// Nanoseconds since the Unix epoch.
@@ -20,7 +20,7 @@ struct Row {
     length: u32,
 }
 
-/// The packets of a capture by their numbers, how many records it has, and whether it is damaged.
+/// Returns the packets of a capture by number, its number of records, and whether it is damaged.
 struct Ours {
     rows: BTreeMap<u64, Row>,
     records: u64,
@@ -35,7 +35,7 @@ fn ours(path: &Path, tunnels: Tunnels) -> Ours {
     };
     let mut rows = BTreeMap::new();
     while let Some(packet) = reader.next_packet().unwrap() {
-        // tshark shows no ports for what follows the first fragment.
+        // tshark shows no ports for fragments after the first.
         if packet.fragment.is_none_or(|fragment| fragment.offset == 0) {
             let row = Row {
                 time: packet.timestamp,
@@ -67,7 +67,7 @@ const FIELDS: [&str; 13] = [
     "udp.dstport",
 ];
 
-/// What tshark says of a packet: the outermost IP packet and the innermost, where they carry TCP or UDP.
+/// Returns tshark's view of a packet: the outermost and the innermost IP packet, if they carry TCP or UDP.
 type Theirs = BTreeMap<u64, (Option<Row>, Option<Row>)>;
 
 fn tshark(path: &Path) -> Theirs {
@@ -93,7 +93,7 @@ fn row_of(line: &str) -> (u64, (Option<Row>, Option<Row>)) {
     let (seconds, fraction) = fields[1][0].split_once('.').unwrap();
     let time = seconds.parse::<i64>().unwrap() * 1_000_000_000 + fraction.parse::<i64>().unwrap();
     let layers: Vec<&str> = fields[2].first().unwrap_or(&"").split(':').collect();
-    // Packets quoted in ICMP errors are nobody's.
+    // Ignore packets quoted in ICMP errors.
     let end = layers.iter().position(|layer| layer.starts_with("icmp")).unwrap_or(layers.len());
     let layers = &layers[..end];
     let networks: Vec<usize> = (0..layers.len()).filter(|&at| layers[at] == "ip" || layers[at] == "ipv6").collect();
@@ -103,7 +103,7 @@ fn row_of(line: &str) -> (u64, (Option<Row>, Option<Row>)) {
         let field = |column: usize, place: usize| fields[column].get(place).copied();
         let address = |column: usize, place: usize| field(column, place)?.parse::<IpAddr>().ok();
         let (nth, first, extra) = if layers[at] == "ip" { (before("ip"), 3, 0) } else { (before("ipv6"), 6, 40) };
-        // Between an IP header and its transport stand extension headers only.
+        // Only extension headers may be between an IP header and its transport.
         let above = layers[at + 1..]
             .iter()
             .find(|layer| !layer.starts_with("ipv6.") && !["ah", "shim6", "mipv6"].contains(layer));
@@ -129,7 +129,7 @@ fn row_of(line: &str) -> (u64, (Option<Row>, Option<Row>)) {
     (number, (outer, inner))
 }
 
-/// Captures of one tshark run: the sound ones together, for starting it takes longer than reading them.
+/// Captures of one tshark run: undamaged ones share a run, since starting tshark takes longer than reading them.
 fn theirs(paths: &[PathBuf], records: &[u64], folder: &Path) -> Vec<Theirs> {
     let merged = folder.join("merged.pcapng");
     let status = Command::new("mergecap").arg("-a").arg("-w").arg(&merged).args(paths).status().unwrap();
@@ -202,7 +202,7 @@ fn every_packet_is_what_tshark_says() {
     assert_eq!(counts, known);
 }
 
-/// Captures in which packets differ: outer or inner, how many, and why.
+/// Captures in which packets differ: outer or inner, the number, and the reason.
 const KNOWN: [(&str, &str, usize, &str); 4] = [
     ("ip_fragmented_garbage.pcap", "inner", 2, SHORT),
     ("ip_fragmented_garbage.pcap", "outer", 2, SHORT),

@@ -1,7 +1,7 @@
-//! The classical models held against scikit-learn and XGBoost, against their own reference
-//! implementations, and against themselves: other numbers of threads, a file and back.
+//! Compares the classical models with scikit-learn and XGBoost, with their own reference implementations, and with
+//! themselves under other numbers of threads and after saving and loading.
 //!
-//! `tests/fixtures/classical/make_golden.py` and `make_sequences.py` made the tables and the golden predictions.
+//! `tests/fixtures/classical/make_golden.py` and `make_sequences.py` generated the tables and the golden predictions.
 
 use std::path::PathBuf;
 
@@ -64,7 +64,7 @@ fn both_tables() -> FeatureSet {
     }
 }
 
-/// The classes modulo two, as the golden predictions of two classes have them.
+/// Returns the classes modulo two, as in the golden predictions for two classes.
 fn two_classes(mut table: FeatureSet) -> FeatureSet {
     table.labels.iter_mut().for_each(|label| *label %= 2);
     table.class_names.truncate(2);
@@ -147,7 +147,7 @@ impl<'a> Case<'a> {
     }
 }
 
-/// The most probable class of each row, the lowest of equals.
+/// Returns the most probable class of each row, the lowest on ties.
 fn classes(probabilities: &Array2<f32>) -> Vec<u32> {
     let best = |row: ndarray::ArrayView1<'_, f32>| {
         (0..row.len()).fold(0, |best, class| if row[class] > row[best] { class } else { best }) as u32
@@ -194,7 +194,7 @@ fn svm_predicts_as_scikit_learn() {
     }
 }
 
-/// The mean negative logarithm of the true class's probability.
+/// Returns the mean negative logarithm of the true class's probability.
 fn loss(probabilities: &Array2<f32>, truth: &[u32]) -> f64 {
     let terms =
         probabilities.outer_iter().zip(truth).map(|(row, &class)| -f64::from(row[class as usize].max(1e-9)).ln());
@@ -269,8 +269,8 @@ fn nearest_neighbours_predict_as_scikit_learn() {
     }
 }
 
-/// Signed lengths and times of 12 packets, and what scikit-learn's one and five nearest neighbours say of the test rows in the
-/// scale of the transfer-learning study.
+/// Signed lengths and times of 12 packets, and the predictions of scikit-learn's one and five nearest neighbours for
+/// the test rows in the scale of the transfer-learning study.
 fn sequences_table() -> (FeatureSet, [Vec<u32>; 2]) {
     let table = fixture("sequences.csv");
     let column = |column: usize, from: usize| table[from..].iter().map(|row| row[column].parse().unwrap()).collect();
@@ -356,7 +356,7 @@ fn gradient_boosting_predicts_as_xgboost() {
             assert!(share >= if binned { 0.96 } else { 0.995 }, "{name}{setting}: {share}");
             assert!((own - peer).abs() <= 0.02, "{name}{setting}: accuracy {own}, XGBoost {peer}");
         }
-        // Of two classes both sides fit one tree per round on the logistic loss.
+        // For two classes, both sides fit one tree per round on the logistic loss.
         let two = two_classes(table);
         let case = Case::new(&two);
         let predicted = case.predict("gradient_boosting", Implementation::Fast, "rounds = 30\nmaximum_bins = 1024");
@@ -442,7 +442,7 @@ fn trees_keep_their_limits_and_predict_as_scikit_learn() {
                 let (own, peer) = (agreement(&predicted, &case.truth()), agreement(&wanted, &case.truth()));
                 let share = agreement(&predicted, &wanted);
                 println!("{name} tree: {share}, accuracy {own}, scikit-learn {peer}");
-                // Of equal splits either takes one at random.
+                // Both choose one of several equal splits at random.
                 assert!(share >= 0.9 && (own - peer).abs() <= 0.03, "{name}: {share}, {own}, {peer}");
             }
         }
@@ -478,7 +478,7 @@ fn an_svm_that_is_stopped_early_says_so() {
     };
     assert_eq!(note(""), None);
     assert!(note("maximum_iterations = 3").unwrap().starts_with("6 of 6 pairs"));
-    // A looser tolerance needs fewer steps.
+    // A looser tolerance takes fewer steps.
     let steps = "maximum_iterations = 60\ntolerance = ";
     assert!(note(&format!("{steps}1.5")).is_none() && note(&format!("{steps}1e-3")).is_some());
 }
@@ -503,7 +503,7 @@ fn a_forest_tells_its_out_of_bag_accuracy_and_importances() {
 
 #[test]
 fn importances_find_the_columns_that_tell_the_classes() {
-    // Columns 2 and 5 together tell the class; the others are noise, one of many values, some of few.
+    // Columns 2 and 5 together determine the class; the others are noise, one with many distinct values, some with few.
     // SplitMix64: multiples alone would leave neighbouring columns related.
     let hash = |i: usize| {
         let mut z = (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -537,7 +537,7 @@ fn importances_find_the_columns_that_tell_the_classes() {
             let TensorData::F64(values) = &archive.tensors[*tensor].data else { panic!() };
             let noise = values.iter().enumerate().filter(|(column, _)| ![2, 5].contains(column));
             let noise = noise.map(|(_, value)| value.abs()).fold(0.0, f64::max);
-            // Impurity counts splits on noise of many values too, deep in the trees; permutation does not.
+            // Impurity also counts splits on noise with many values, deep in the trees; permutation does not.
             let most = values[2].min(values[5]) / if tensor.starts_with("permutation") { 4.0 } else { 1.0 };
             assert!(noise < most, "{values:?}");
         }
@@ -559,7 +559,7 @@ const EVERY: [(&str, &str); 9] = [
 #[test]
 fn any_number_of_threads_and_a_file_give_the_same_bits() {
     let (table, two) = (both_tables(), two_classes(both_tables()));
-    // Boosting of two classes is another objective.
+    // Boosting with two classes has a different objective.
     let boosting = EVERY.into_iter().filter(|(kind, _)| *kind == "gradient_boosting").map(|case| (&two, case));
     for (table, (kind, parameters)) in EVERY.into_iter().map(|case| (&table, case)).chain(boosting) {
         let case = Case { training: (0..260).collect(), validation: (260..360).collect(), ..Case::new(table) };
@@ -615,7 +615,7 @@ fn a_broken_file_is_an_error_and_never_a_panic() {
         for name in whole.tensors.keys() {
             let mut without = whole.clone();
             without.tensors.remove(name);
-            // Only what explains the model, such as importances, may be asked for and not needed.
+            // Only tensors that explain the model, such as importances, may be unused.
             let error = load(&without).err().unwrap_or_else(|| panic!("{kind} loads without {name}"));
             assert!(error.to_string().contains(name), "{kind}: {error}");
             let mut emptied = whole.clone();
@@ -715,7 +715,7 @@ fn few_rows_constant_columns_and_absent_classes_are_fine() {
             let right = agreement(&classes(&probabilities), &case.truth());
             let wanted = match (kind, implementation) {
                 ("majority", _) => 1.0 / 6.0,
-                // smartcore does not split a node where the one column that it drew is constant.
+                // smartcore does not split a node if the only column that it drew is constant.
                 ("random_forest", Implementation::Reference) => 1.0 / 6.0,
                 // Bootstraps of six rows, and regressors on one row per class, do not see every class.
                 ("random_forest", _) | ("gradient_boosting", Implementation::Reference) => 0.5,

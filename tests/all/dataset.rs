@@ -1,5 +1,4 @@
-//! Datasets through the real binary: what is in a folder, whose flows have which labels, and what two people's
-//! copies share.
+//! Datasets through the real binary: the content of a folder, the labels of flows, and comparing two copies.
 
 use std::fs;
 use std::io::Write;
@@ -65,7 +64,7 @@ fn experiment(name: &str, label: &str) -> String {
     small_experiment(name, label, &["majority"], [2, 32])
 }
 
-/// Standard output and the exit code.
+/// Returns standard output and the exit code.
 fn told(project: &Project, arguments: &[&str]) -> (String, Option<i32>) {
     let output = project.etcbench(arguments);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -114,7 +113,7 @@ fn verify_reads_archives_and_tells_what_is_there_twice_damaged_missing_or_foreig
             "4 captures used (1 damaged), 1 without label, 1 missing, 1 duplicate, 0 excluded",
         ],
     );
-    // The same captures packed otherwise are the same data; a byte that changed is told.
+    // The same captures packed differently are the same data; a changed byte is reported.
     let other = Project::new();
     other.write("data/small.toml", definition("small", "\"kind\"", TABLE));
     other.write("data/small.csv", "stem,kind\nOne,a\nTwo,b\nThree,b\nFour,a\nFive,a\n");
@@ -179,7 +178,7 @@ fn a_folder_per_class_becomes_a_dataset_and_a_run_stores_its_manifest() {
         project.write(&format!("mine/{class}/1.pcap"), usual(port));
         project.write(&format!("mine/{class}/deep/2.pcap.gz"), gzipped(&usual(port + 100)));
     }
-    // An archive lies where it was downloaded; its members count as unpacked there.
+    // Members of an archive count as unpacked in the folder to which it was downloaded.
     project.write("mine/more.zip", zipped(&[("chat/3.pcap", &usual(3000)), ("chat/1.pcap", &usual(1000))]));
     let (text, code) = told(&project, &["data", "init", "mine", "--folder", "mine", "--column", "kind"]);
     assert_eq!(code, Some(0), "{text}");
@@ -199,7 +198,7 @@ fn a_folder_per_class_becomes_a_dataset_and_a_run_stores_its_manifest() {
         &manifest,
         &["\"state\": \"used\"", "more.zip!chat/3.pcap", "\"state\": \"duplicate\"", "\"kind\": \"mail\""],
     );
-    // The run's manifest is the one that `verify` would write, and so it is when the flows come out of the cache.
+    // The run's manifest equals that of `verify`, also if the flows come from the cache.
     let stored = project.path("results/mine-mine-full/manifests/mine.json");
     let (text, code) = told(&project, &["data", "verify", "mine", "--against", stored.to_str().unwrap()]);
     assert_eq!(code, Some(0), "{text}");
@@ -246,7 +245,7 @@ fn a_table_of_five_tuples_times_and_classes_labels_flows() {
         let start = 1000 + 10 * flow;
         let class = ["chat", "mail"][flow % 2];
         let time = |seconds: usize| format!("1970-01-01T00:{:02}:{:02}Z", seconds / 60, seconds % 60);
-        // Every third line has the other direction.
+        // Every third line has the opposite direction.
         let (source, destination) = ((String::from("10.0.0.1"), 1000 + flow), (String::from("10.0.0.2"), 53));
         let (source, destination) = if flow % 3 == 0 { (destination, source) } else { (source, destination) };
         text += &format!(
@@ -318,7 +317,7 @@ fn ctu13_is_labelled_by_netflow_files_with_families_and_by_hosts() {
     let (text, code) = told(&project, &["data", "labels", "ctu13-hosts"]);
     assert_eq!(code, Some(0), "{text}");
     holds(&text, &["4 flows of scenario=9 content=headers traffic=botnet family=neris"]);
-    // In scenario 2 it is none, and .170 is normal.
+    // In scenario 2 it is not a bot, and .170 is normal.
     fs::remove_dir_all(project.path(root)).unwrap();
     project.write("data/ctu13/2/capture20110811.truncated.pcap", bots);
     let normal = capture([147, 32, 84, 170], 1000, 3, CTU_START);
@@ -331,7 +330,7 @@ fn ctu13_is_labelled_by_netflow_files_with_families_and_by_hosts() {
             "3 flows of scenario=3 content=headers traffic=normal family=none",
         ],
     );
-    // Without its netflow file the capture has no labels, and that is said.
+    // Without its netflow file the capture has no labels, which is reported.
     project.refused(&["data", "labels", "ctu13"], &["add its flow-label file, named capture20110811.*"]);
     let (text, code) = told(&project, &["data", "fetch", "ctu13", "--part", "13", "--dry-run"]);
     assert_eq!(code, Some(0), "{text}");
@@ -431,7 +430,7 @@ fn a_generated_capture_goes_through_a_pipe() {
     assert!(!told.contains("damaged"), "{told}");
 }
 
-/// A dataset of two folders, one per class, with `more` in its folder beside them.
+/// A dataset of two folders, one per class, and `more` next to them.
 fn two_classes() -> Project {
     let project = Project::new();
     project.write("data/small.toml", definition("small", "\"kind\"", "[folders]\ncolumns = [\"kind\"]\n"));
@@ -479,7 +478,7 @@ fn one_entry_that_cannot_be_read_is_left_out_with_a_word() {
     holds(&text, &["small: Small [2 captures in "]);
 }
 
-/// As a person who may not read a folder; tests that run as root, who may, become nobody.
+/// Runs as a user who may not read a folder; tests that run as root, who may, switch to `nobody`.
 #[cfg(unix)]
 #[test]
 fn a_folder_that_may_not_be_read_is_left_out_with_a_word() {
@@ -555,7 +554,7 @@ fn captures_by_other_names_are_told_of_and_used_where_a_definition_is_written() 
     let warning = "small: 4 files (chat/1.pcap1, ...) look like captures and are not used; to use such files, add \
                    \"**/*.cap\", \"**/*.dmp\", \"**/*.pcap[0-9]*\" to `patterns`";
     for _ in 0..2 {
-        // From the captures, and with the flows from the cache.
+        // Both from the captures and with flows from the cache.
         let output = project.done(&RUN);
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         holds(&text, &[warning]);
@@ -571,7 +570,7 @@ fn captures_by_other_names_are_told_of_and_used_where_a_definition_is_written() 
             "4 captures used",
         ],
     );
-    // A definition that is written for what is there uses all of them.
+    // A definition written for these files uses all of them.
     fs::remove_file(project.path("data/small/mail/memory.dmp")).unwrap();
     fs::remove_file(project.path("data/small.toml")).unwrap();
     let (text, code) = told(&project, &["data", "init", "small", "--folder", "data/small", "--column", "kind"]);
@@ -594,7 +593,7 @@ fn what_macos_and_windows_leave_behind_is_no_data() {
     project.write("data/small/mail/Thumbs.db", b"x");
     project.write("data/small/mail/desktop.ini", b"x");
     project.write("data/small/$RECYCLE.BIN/old.pcap", usual(1));
-    // A person may call a capture so.
+    // A capture may have such a name.
     project.write("data/small/mail/._own.pcap", usual(3000));
     project.write(
         "data/small/all.zip",
@@ -623,7 +622,7 @@ fn archives_are_read_in_place_whatever_made_them() {
     fs::remove_dir_all(project.path("data/small")).unwrap();
     project.write("data/small/windows.zip", zipped(&[("chat\\1.pcap", &usual(1000)), ("mail\\1.pcap", &usual(2000))]));
     project.write("data/small/dots.zip", zipped(&[("./chat/2.pcap", &usual(1100)), ("mail//2.pcap", &usual(2100))]));
-    // Downloaded twice by a browser, or under no name at all.
+    // Downloaded twice by a browser, or without a name.
     project.write("data/small/more.zip.1", zipped(&[("chat/3.pcap", &usual(1200))]));
     project.write("data/small/download", zipped(&[("mail/3.pcap", &usual(2200))]));
     project.write("data/small/report.docx", zipped(&[("word/document.xml", b"text")]));
@@ -676,7 +675,7 @@ fn names_that_differ_in_unicode_form_are_one_and_in_letter_case_are_told() {
         let classes = format!("selection.classes=[\"{class}\", \"mail\"]");
         project.done(&[&RUN[..], &["--set", &classes]].concat());
     }
-    // A table may name the captures in either form too, and captures inside archives.
+    // A table may also name captures in either form, and captures in archives.
     project.write("data/small.toml", definition("small", "\"kind\"", TABLE));
     project.write("data/small.csv", format!("stem,kind\n{composed},a\n{decomposed}-2,b\n"));
     fs::remove_dir_all(project.path("data/small")).unwrap();

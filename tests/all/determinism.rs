@@ -1,5 +1,6 @@
-//! Every model of either implementation gives the same bits at any number of threads, again, with a cold and a warm cache,
-//! after it was killed, and whatever order files are listed in. `scripts/build-check` asks the same of a debug build.
+//! Every model in either implementation produces the same bits with any number of threads, when repeated, with a cold
+//! and a warm cache, after being killed, and in whatever order files are listed. `scripts/build-check` checks the same
+//! for a debug build.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ const MODELS: [&str; 8] = [
 ];
 const WITH_REFERENCE: [&str; 5] = ["random_forest", "knn", "svm", "gradient_boosting", "attention_lstm"];
 
-/// The folder of a run's predictions, which hold every probability in full.
+/// Returns the folder of a run's predictions, which contain every probability in full precision.
 fn predictions(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let results = files(&folder.join("results"));
     let paths = results.into_iter().filter(|path| path.to_string_lossy().contains("/predictions/"));

@@ -1,4 +1,4 @@
-//! Downloads from a server that misbehaves, and archives that mean harm.
+//! Downloads from a misbehaving server, and malicious archives.
 
 use std::cell::RefCell;
 use std::fs;
@@ -17,17 +17,17 @@ use etcbench::dataset::{
 use etcbench::progress::Progress;
 use sha2::Digest;
 
-/// One answer: bytes, then a pause before the connection is closed.
+/// A response: bytes, then a pause before the connection is closed.
 struct Answer(Vec<u8>, Duration);
 
-/// A server on this machine, and the heads of the requests it got.
+/// A local server, and the heads of the requests it received.
 struct Server {
     address: String,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
 impl Server {
-    /// `answer` is given the number of the request, from 0, and its head in lower case.
+    /// `answer` receives the number of the request, from 0, and its head in lower case.
     fn start(answer: impl Fn(usize, &str) -> Answer + Send + Sync + 'static) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
@@ -38,7 +38,7 @@ impl Server {
             for (number, stream) in listener.incoming().take(64).enumerate() {
                 let Ok(mut stream) = stream else { return };
                 let (seen, answer) = (Arc::clone(&seen), Arc::clone(&answer));
-                // A connection that is held open must not hold up the next one.
+                // An open connection must not block the next one.
                 std::thread::spawn(move || {
                     let mut head = Vec::new();
                     let mut byte = [0];
@@ -48,7 +48,7 @@ impl Server {
                     let head = String::from_utf8_lossy(&head).to_lowercase();
                     seen.lock().unwrap().push(head.clone());
                     let Answer(bytes, pause) = answer(number, &head);
-                    // The client may hang up on purpose.
+                    // The client may close the connection on purpose.
                     let _ = stream.write_all(&bytes);
                     let _ = stream.flush();
                     std::thread::sleep(pause);
@@ -69,12 +69,12 @@ fn answer(status: &str, headers: &str, body: &[u8]) -> Answer {
     Answer(bytes, Duration::ZERO)
 }
 
-/// The whole file, of which `sent` bytes are sent.
+/// A response with the whole file, of which only `sent` bytes are sent.
 fn whole(content: &[u8], sent: usize, more: &str) -> Answer {
     answer("200 OK", &format!("Content-Length: {}\r\n{more}", content.len()), &content[..sent])
 }
 
-/// The rest of the file from the offset that the request asks for.
+/// A response with the rest of the file from the requested offset.
 fn rest(content: &[u8], head: &str, more: &str) -> Answer {
     let offset = asked_offset(head).expect("a range was asked for");
     let (last, total) = (content.len() - 1, content.len());
@@ -95,7 +95,7 @@ fn sha256(bytes: &[u8]) -> String {
     hex::encode(sha2::Sha256::digest(bytes))
 }
 
-/// Keeps what it is told.
+/// Records the events it receives.
 #[derive(Default)]
 struct Told {
     warnings: Mutex<Vec<String>>,
@@ -114,7 +114,7 @@ impl Progress for Told {
     fn end(&self) {}
 }
 
-/// A dataset with one file on a server, and its folder.
+/// A dataset with one file on a server, and the dataset's folder.
 struct Case {
     folder: tempfile::TempDir,
     told: Told,
@@ -144,7 +144,7 @@ impl Case {
         fetch(&definition, &self.folder.path().join("data"), &self.options.borrow(), &self.told)
     }
 
-    /// Files of the dataset's folder, relative, in order.
+    /// Returns the files of the dataset's folder, relative, sorted.
     fn files(&self) -> Vec<String> {
         files(&self.folder.path().join("data"))
     }
@@ -188,10 +188,10 @@ fn a_download_that_breaks_off_goes_on_where_it_was() {
     assert!(requests[1].contains("if-range: \"one\""), "{}", requests[1]);
     assert_eq!(case.told.warnings.lock().unwrap().len(), 2);
     assert_eq!(case.files(), ["a/file.bin", "downloads.json"]);
-    // What is there and whole is not asked for again.
+    // A complete file is not requested again.
     assert!(case.fetch(&format!("{}/f", server.address), "").unwrap()[0].already);
     assert_eq!(server.requests().len(), 3);
-    // What changed since is told.
+    // A changed file is reported.
     fs::write(case.folder.path().join("data/a/file.bin"), b"other").unwrap();
     let error = case.fetch(&format!("{}/f", server.address), "").unwrap_err();
     assert!(matches!(error, FetchError::Changed { .. }), "{error}");
@@ -229,13 +229,13 @@ fn a_server_without_ranges_or_with_another_version_begins_anew() {
     });
     let case = Case::new();
     assert_eq!(case.fetch(&format!("{}/f", server.address), "").unwrap()[0].sha256, sha256(&body));
-    // Without a validator nothing is taken up: the first bytes might be of another version.
+    // Without a validator a download is not resumed: the first bytes might be of another version.
     let sent = body.clone();
     let server = Server::start(move |number, _| whole(&sent, if number == 0 { 30_000 } else { sent.len() }, ""));
     let case = Case::new();
     assert_eq!(case.fetch(&format!("{}/f", server.address), "").unwrap()[0].sha256, sha256(&body));
     assert_eq!(server.requests().iter().filter(|head| asked_offset(head).is_some()).count(), 0);
-    // A range that was not asked for is thrown away.
+    // A range that was not requested is discarded.
     let sent = body.clone();
     let server = Server::start(move |number, _| match number {
         0 => whole(&sent, 30_000, "ETag: \"one\"\r\n"),
@@ -244,7 +244,7 @@ fn a_server_without_ranges_or_with_another_version_begins_anew() {
     });
     let case = Case::new();
     assert_eq!(case.fetch(&format!("{}/f", server.address), "").unwrap()[0].sha256, sha256(&body));
-    // A file that was whole already: the server has no bytes past its end.
+    // A file that was already complete: the server has no bytes past its end.
     let sent = body.clone();
     let server = Server::start(move |number, _| match number {
         0 => {
@@ -295,7 +295,7 @@ fn two_at_once_download_once() {
     });
     let case = Case::new();
     let url = format!("{}/f", server.address);
-    // Definition and folder are the same; each has its own way to tell.
+    // Writes the definition that the downloads below share, along with the folder.
     case.fetch(&url, "").unwrap();
     fs::remove_dir_all(case.folder.path().join("data")).unwrap();
     let definition = DatasetDefinition::read(&case.folder.path().join("small.toml")).unwrap();
@@ -320,7 +320,7 @@ fn two_at_once_download_once() {
 
 #[test]
 fn a_server_that_never_ends_and_one_that_changed_are_told() {
-    // Neither the server nor the definition says how large the file is.
+    // Neither the server nor the definition states the size of the file.
     let sent = content();
     let server = Server::start(move |_, _| answer("200 OK", "", &sent));
     let case = Case::new();
@@ -350,10 +350,10 @@ fn wrong_bytes_and_wrong_lengths_are_not_kept() {
     let error = case.fetch(&url, &format!("sha256 = \"{}\"", sha256(&body))).unwrap_err();
     assert!(matches!(error, FetchError::Wrong { .. }) && error.to_string().contains("its SHA-256 is"), "{error}");
     assert!(case.files().is_empty(), "{:?}", case.files());
-    // The length is told before anything is received.
+    // The length is known before anything is received.
     let error = case.fetch(&url, "size = 12").unwrap_err();
     assert!(error.to_string().contains("the server has 200000 bytes, but the definition specifies 12"), "{error}");
-    // Without a length of the server's, what comes past the size is not written.
+    // If the server states no length, bytes beyond the size are not written.
     let server = Server::start(move |_, _| answer("200 OK", "", &vec![1; 5000]));
     let case = Case::new();
     let error = case.fetch(&format!("{}/f", server.address), "size = 4000").unwrap_err();
@@ -378,7 +378,7 @@ fn a_stalled_server_is_left_and_what_came_before_is_kept() {
     assert_eq!(case.fetch(&format!("{}/f", server.address), "").unwrap()[0].sha256, sha256(&body));
     assert!(begun.elapsed() < Duration::from_secs(20));
     assert_eq!(asked_offset(&server.requests()[1]), Some(70_000));
-    // A server that never answers is given up in the end.
+    // A server that never responds is eventually abandoned.
     let server = Server::start(move |_, _| Answer(Vec::new(), Duration::from_millis(900)));
     let case = Case::new();
     let error = case.fetch(&format!("{}/f", server.address), "").unwrap_err();
@@ -435,7 +435,7 @@ fn an_archive_is_unpacked_beside_itself_and_again_only_by_force() {
     assert_eq!(fs::read(case.folder.path().join("data/a/2.pcap")).unwrap(), b"two");
 }
 
-/// A tar member with whatever name and type, which the crate's own writer would refuse.
+/// A tar member with any name and type, which the crate's own writer would refuse.
 fn tar_member(builder: &mut tar::Builder<Vec<u8>>, name: &[u8], kind: tar::EntryType, link: &str, content: &[u8]) {
     let mut header = tar::Header::new_ustar();
     header.as_old_mut().name[..name.len()].copy_from_slice(name);
@@ -551,7 +551,7 @@ fn nothing_leaves_the_target() {
         let mut builder = tar::Builder::new(Vec::new());
         tar_member(&mut builder, b"good", tar::EntryType::Regular, "", b"x");
         tar_member(&mut builder, b"special", kind, link, b"");
-        // Were the link made, this would be written through it.
+        // If the link were created, this would be written through it.
         tar_member(&mut builder, b"special/out", tar::EntryType::Regular, "", b"x");
         Place::new().refuses(&builder.into_inner().unwrap(), &limits, "`special` is a link, a device");
     }
@@ -629,7 +629,7 @@ fn files_that_are_there_are_kept_unless_forced_and_names_are_there_once() {
             Err(error) => assert!(error.to_string().contains("which this file system ignores"), "{error}"),
         }
     }
-    // What is there already, whole, is no conflict.
+    // A complete existing file is no conflict.
     place.unpack(&archive, &UnpackLimits::default(), false).unwrap();
     Place::new().refuses(&zip_of(&[("a", b"1"), ("./a", b"2")]), &UnpackLimits::default(), "is duplicated");
     Place::new().refuses(&tar_of(&[("a", b"1"), ("a/b", b"2")]), &UnpackLimits::default(), "a");
@@ -655,7 +655,7 @@ fn damaged_archives_leave_nothing() {
     }
 }
 
-/// A sparse file's pieces of data, and the file.
+/// The pieces of data of a sparse file, and the whole file.
 struct Sparse {
     pieces: Vec<(u64, Vec<u8>)>,
     size: u64,
@@ -752,7 +752,7 @@ fn sparse_files_come_out_whole_or_not_at_all() {
     assert!(Place::new().unpack(&bomb.archive("1.0"), &limits, false).is_ok());
 }
 
-/// The same with the archives of the program that defines the forms, the old one among them.
+/// The same with archives of the program that defines the formats, including the old one.
 #[cfg(target_os = "linux")]
 #[test]
 fn sparse_files_of_gnu_tar_come_out_whole() {
@@ -832,7 +832,7 @@ fn what_is_no_archive_is_named() {
     assert!(error.matches("archive:").count() == 1 && !error.contains("download is complete"), "{error}");
 }
 
-/// A definition of every capture in a folder, by class.
+/// A definition that labels every capture in a folder by class.
 fn by_folder(folder: &Path) -> DatasetDefinition {
     let path = folder.join("small.toml");
     let text = "name = \"small\"\ntitle = \"Small\"\nreference = \"none\"\nlabel_columns = [\"kind\"]\n\
@@ -857,7 +857,7 @@ fn a_killed_unpack_is_no_data_and_the_same_command_ends_it() {
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         command
     };
-    // How long an undisturbed one takes.
+    // Measures how long an undisturbed one takes.
     let place = Place::new();
     fs::write(place.folder.path().join("archive"), &archive).unwrap();
     let begun = std::time::Instant::now();
@@ -885,7 +885,7 @@ fn a_killed_unpack_is_no_data_and_the_same_command_ends_it() {
         let folder = open_folder(&definition, &place.target()).unwrap();
         assert_eq!(folder.captures.len(), contents.len());
         assert!(folder.captures.iter().all(|capture| !capture.path.starts_with('.')));
-        // Nothing of the killed one is left.
+        // Nothing remains of the killed one.
         assert_eq!(files(&place.target()).len(), contents.len());
     }
     println!("{kills} kills: {refused} refused, {nothing} before anything, {finished} after all");
@@ -897,7 +897,7 @@ fn what_was_moved_into_place_before_a_kill_is_taken_up() {
     let place = Place::new();
     let definition = by_folder(place.folder.path());
     place.unpack(&archive, &UnpackLimits::default(), false).unwrap();
-    // As a kill between two files leaves it.
+    // The state after a kill between two files.
     fs::remove_file(place.target().join("chat/2.pcap")).unwrap();
     let marker = place.target().join(".unpacking-archive-01234567");
     fs::write(&marker, "/downloads/archive").unwrap();
@@ -910,7 +910,7 @@ fn what_was_moved_into_place_before_a_kill_is_taken_up() {
     let folder = open_folder(&definition, &place.target()).unwrap();
     let captures: Vec<&str> = folder.captures.iter().map(|capture| capture.path.as_str()).collect();
     assert_eq!(captures, ["chat/1.pcap", "chat/2.pcap"]);
-    // A file with other bytes is another's, and nothing is moved then.
+    // A file with other content belongs to the user, and then nothing is moved.
     fs::write(place.target().join("chat/2.pcap"), b"own").unwrap();
     fs::remove_file(place.target().join("chat/1.pcap")).unwrap();
     place.refuses(&archive, &UnpackLimits::default(), "--force");
@@ -927,7 +927,7 @@ fn a_download_that_was_not_unpacked_to_its_end_is_unpacked_by_the_same_command()
     let data = case.folder.path().join("data");
     let records = fs::read_to_string(data.join("downloads.json")).unwrap();
     assert!(records.contains("\"unpacked\": true"), "{records}");
-    // As kills leave it: right after the download, with its record and without, and in the middle of the files.
+    // States after kills: right after the download, with and without its record, and between two files.
     let unfinished = records.replace("\"unpacked\": true", "\"unpacked\": false");
     for (left, record) in [(&[][..], None), (&[], Some(&unfinished)), (&["a/x/1.pcap"], Some(&unfinished))] {
         for file in ["a/x/1.pcap", "a/x/2.pcap"].iter().filter(|file| !left.contains(*file)) {
@@ -944,13 +944,13 @@ fn a_download_that_was_not_unpacked_to_its_end_is_unpacked_by_the_same_command()
         assert_eq!(case.files(), ["a/file.bin", "a/x/1.pcap", "a/x/2.pcap", "downloads.json"]);
     }
     assert_eq!(server.requests().len(), 1);
-    // One that cannot be unpacked is tried again, and never taken for unpacked.
+    // One that cannot be unpacked is retried, and never counted as unpacked.
     let server = Server::start(move |_, _| whole(b"no archive", 10, ""));
     let case = Case::new();
     for _ in 0..2 {
         let error = case.fetch(&format!("{}/f", server.address), "unpack = true").unwrap_err();
         assert!(matches!(error, FetchError::Unpack(UnpackError::Damaged { .. })), "{error}");
-        // Captures are missing beside it.
+        // The captures next to it are missing.
         let folder = open_folder(&by_folder(case.folder.path()), &case.folder.path().join("data"));
         assert!(matches!(folder, Err(DatasetError::Unpacking { .. })));
     }
@@ -970,7 +970,7 @@ fn headers_that_claim_gigabytes_are_not_held() {
     let error = place.unpack(&archive, &UnpackLimits::default(), false).unwrap_err().to_string();
     assert!(error.contains("the headers of a member exceed 4 MiB"), "{error}");
     assert!(files(&place.target()).is_empty());
-    // Long names stay below, and members after a member of any length are read.
+    // Long names stay below the folder, and members after a member of any length are read.
     let name = format!("{}/a.pcap", "n".repeat(90));
     let content = vec![7; 9 << 20];
     let members: [(&str, &[u8]); 3] = [("first.pcap", &content), (&name, &content), ("last.pcap", b"x")];

@@ -1,5 +1,5 @@
-//! A stored run of which something was changed afterwards, by hand or by accident, is noticed by every command that reads
-//! it, and one broken run does not keep the others from the report.
+//! Every command that reads a stored run detects changes made afterwards, by hand or by accident, and one broken run
+//! does not keep the others from the report.
 
 use std::fs;
 
@@ -21,13 +21,13 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Exit code and everything said.
+/// Returns the exit code and all output.
 fn said(project: &Project, arguments: &[&str]) -> (Option<i32>, String) {
     let output = project.etcbench(arguments);
     (output.status.code(), text(&output.stdout) + &text(&output.stderr))
 }
 
-/// Changes the digit that comes last in a file.
+/// Changes the last digit in a file.
 fn change_a_digit(project: &Project, name: &str) {
     let mut bytes = fs::read(project.path(name)).unwrap();
     let place = bytes.iter().rposition(u8::is_ascii_digit).unwrap_or_else(|| panic!("{name} has no digit"));
@@ -35,7 +35,7 @@ fn change_a_digit(project: &Project, name: &str) {
     fs::write(project.path(name), bytes).unwrap();
 }
 
-/// Makes the list of checksums say that a file is as the run wrote it.
+/// Updates a file's entry in the list of checksums.
 fn hide(project: &Project, name: &str) {
     let list = project.path(&format!("{RUN}/SHA256SUMS"));
     let sum = hex::encode(Sha256::digest(fs::read(project.path(&format!("{RUN}/{name}"))).unwrap()));
@@ -73,7 +73,7 @@ fn a_changed_file_of_a_run_is_named() {
         let told = format!("{name}: was changed since the run wrote it");
         for command in [&["check", "small"][..], &["compare", "small-small-full", "small-small-full"]] {
             let (code, said) = said(&project, command);
-            // Some files can no longer be read at all, which is another way to notice.
+            // Some files can no longer be read at all, which also reveals the change.
             assert!(code == Some(1) && said.contains(&told) || code == Some(2), "{name}: {code:?} {said}");
         }
         fs::write(project.path(&path), before).unwrap();
@@ -112,7 +112,7 @@ fn a_cut_file_of_tolerances_is_not_met() {
     let (header, entries) = whole.split_once("[[tolerance]]").unwrap();
     fs::write(&path, header).unwrap();
     project.refused(&["check", "small"], &["small on small at size full are empty", "was it truncated?"]);
-    // One entry of several is met, and what is not held is said.
+    // With one of several entries, the check passes and reports the rows without expectations.
     let first = entries.split("[[tolerance]]").next().unwrap();
     fs::write(&path, format!("{header}[[tolerance]]{first}")).unwrap();
     let (code, told) = said(&project, &["check", "small"]);

@@ -1,5 +1,5 @@
-//! `[evaluation]` through the real binary: what a fitted model says under each condition is stored, scores are those of the
-//! stored answers, and units change nothing.
+//! `[evaluation]` through the real binary: predictions under each condition are stored, scores match the stored
+//! predictions, and units change nothing.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -83,11 +83,11 @@ fn scores_under_conditions_are_those_of_the_stored_answers() {
         let under = |kind: &str, condition: &str| -> Vec<&Row> {
             answers.iter().filter(|row| row["kind"] == kind && row["condition"] == condition).collect()
         };
-        // A class that is unknown is asked about and in no other part.
+        // An unknown class is only used for prediction and in no part of the split.
         assert!(predictions.iter().all(|row| row["class"] != "hls" && !row.contains_key("probability_hls")));
         let unknown = under("unknown", "");
         assert!(unknown.len() > 10 && unknown.iter().all(|row| row["class"] == "hls"));
-        // After all packets that it reads a model says what it says of the test part.
+        // After all packets that it reads, a model predicts the same as for the test part.
         let last = under("first_packets", if input == "bytes" { "3" } else { "5" });
         assert_eq!(last.len(), predictions.len());
         for (asked, predicted) in last.iter().zip(&predictions) {
@@ -95,7 +95,7 @@ fn scores_under_conditions_are_those_of_the_stored_answers() {
                 assert_eq!((&asked["class"], &asked[class]), (&predicted["class"], &predicted[class]));
             }
         }
-        // Accuracies are those of the answers.
+        // Accuracies match the stored predictions.
         for (kind, condition) in [("first_packets", "1"), ("first_packets", "2"), ("disturbed", "drop 0.2")] {
             let own = under(kind, condition);
             let right = own.iter().filter(|row| row["class"] == row["predicted"]).count();
@@ -103,7 +103,7 @@ fn scores_under_conditions_are_those_of_the_stored_answers() {
             assert_eq!(value(input, kind, condition, "accuracy"), Some(accuracy), "{input} {kind} {condition}");
         }
     }
-    // Fewer packets can only be waited for less long.
+    // The wait for fewer packets cannot be longer.
     let waits: Vec<f64> = (1..=3)
         .map(|packets| value("bytes", "first_packets", &packets.to_string(), "median_wait_seconds").unwrap())
         .collect();
@@ -111,7 +111,7 @@ fn scores_under_conditions_are_those_of_the_stored_answers() {
     let early = |metric: &str| value("bytes", "early_decision", "0.99", metric).unwrap();
     assert!((1.0..=3.0).contains(&early("mean_packets")), "{}", early("mean_packets"));
 
-    // Asked again, nothing is computed and everything is the same; in units too.
+    // A repeated run computes nothing and is identical, also in units.
     let before = contents(&run);
     project.done(&["run", "experiments/asked.toml"]);
     assert_eq!(contents(&run), before);
@@ -193,10 +193,7 @@ fn what_a_decision_costs_is_measured_once() {
     let listed = models.join(",");
     let run = ["run", "experiments/asked.toml", "--models", &listed, "--set", "model.random_forest.input=\"bytes\""];
     let printed = String::from_utf8_lossy(&project.done(&run).stdout).into_owned();
-    assert!(
-        printed.contains("what a decision costs") && printed.contains("to probabilities, by batch size"),
-        "{printed}"
-    );
+    assert!(printed.contains("cost of decisions") && printed.contains("to probabilities, by batch size"), "{printed}");
     let folders = || fs::read_dir(project.path("results")).unwrap().map(|entry| entry.unwrap().path());
     let run_folder = folders().find(|path| path.join("records.csv").is_file()).unwrap();
     let costs = || -> Vec<(String, String, String)> {
@@ -215,7 +212,7 @@ fn what_a_decision_costs_is_measured_once() {
             assert!(median > 0.0 && value(model, &format!("decision_{flows}_tail_microseconds")) >= median, "{model}");
         }
     }
-    // What a second run says is what was measured first.
+    // A second run reports the values measured first.
     project.done(&run);
     assert_eq!(costs(), first);
     project.done(&["report"]);

@@ -1,5 +1,5 @@
-//! Every example of every `--help` is run, in a shell, in a project where the names that examples use are of something small.
-//! What cannot be run there is listed with its reason, and so is what ends with another exit code than 0.
+//! Runs every example of every `--help` in a shell, in a project where the names used by examples refer to something
+//! small. Examples that cannot be run there, or have an exit code other than 0, are listed with the reason.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 
 use crate::common::every_stage::capture;
 
-/// Datasets that examples name: each with the same few captures.
+/// Datasets used in examples, each with the same few captures.
 const DATASETS: [&str; 6] = ["synth", "lab", "iscxvpn2016", "ctu13", "ustc-tfc2016", "ndpi"];
 
 fn dataset(name: &str) -> String {
@@ -23,7 +23,7 @@ fn dataset(name: &str) -> String {
     )
 }
 
-/// Experiments that examples name.
+/// Experiments used in examples.
 const EXPERIMENTS: [&str; 10] = [
     "table1",
     "table2",
@@ -56,7 +56,7 @@ fn experiment(name: &str) -> String {
     )
 }
 
-/// What is not run here, by how it begins, and why.
+/// Examples that are not run, by prefix, with the reason.
 const NOT_RUN: [(&str, &str); 14] = [
     ("tcpdump ", "it captures on an interface"),
     ("etcbench data synth --packets 10000000", "ten million packets take a minute"),
@@ -74,7 +74,7 @@ const NOT_RUN: [(&str, &str); 14] = [
     ("etcbench run experiments/ablation-n.toml --slurm --partition", "it needs Slurm"),
 ];
 
-/// What ends otherwise than with 0, by how it begins.
+/// Examples with an exit code other than 0, by prefix.
 const ENDS: [(&str, i32); 4] = [
     // Results differ, as the help says.
     ("etcbench compare table2-synth-ci table2-synth-demo", 1),
@@ -85,7 +85,7 @@ const ENDS: [(&str, i32); 4] = [
     ("etcbench audit", 1),
 ];
 
-/// What is there before any example.
+/// Prepares the project before any example.
 fn prepare(project: &Path) {
     let write = |path: &str, content: &[u8]| {
         let path = project.join(path);
@@ -125,7 +125,7 @@ fn prepare(project: &Path) {
         tar.append_data(&mut header, "t.pcap", &capture[..]).unwrap();
         write(archive, &tar.into_inner().unwrap());
     }
-    // What examples say was done before them.
+    // Runs the steps that examples assume.
     for line in [
         "etcbench reproduce all --data synth --size demo",
         "etcbench run table2 --data synth --size ci --overwrite",
@@ -145,7 +145,7 @@ fn prepare(project: &Path) {
     }
 }
 
-/// Runs a line as a person does, with the program on the path and the project as home.
+/// Runs a line like a user, with the program on the path and the project as home.
 fn shell(folder: &Path, line: &str) -> Output {
     let binary = Path::new(env!("CARGO_BIN_EXE_etcbench")).parent().unwrap();
     let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap_or_default());
@@ -170,16 +170,16 @@ fn every_example_of_the_help_does_what_it_says() {
             unused.retain(|other| other != begin);
             continue;
         }
-        // A remark stands behind spaces, or behind a # as in a shell.
+        // A remark follows several spaces, or a # as in a shell.
         let line = example.split("  ").next().unwrap().trim().to_owned();
         if !seen.insert(line.clone()) {
             continue;
         }
         let project = temporary.path().join("project");
-        // Linked, since every file that is written takes the place of the one before.
+        // Hard links suffice, since written files replace the previous ones.
         let copied = Command::new("cp").arg("-al").args([&prepared, &project]).status().unwrap();
         assert!(copied.success());
-        // What these make is not there yet.
+        // The outputs of these must not exist yet.
         for (begin, folder) in [("etcbench data synth", "captures"), ("etcbench data init", "data/mine")] {
             if line.starts_with(begin) {
                 fs::remove_dir_all(project.join(folder)).unwrap();

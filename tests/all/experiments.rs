@@ -1,5 +1,5 @@
-//! What an experiment file can ask for, through the real binary: folds, tuning, sampling, sequences, feature
-//! files, flows kept between runs, and fast held against reference.
+//! Features of experiment files through the real binary: folds, tuning, sampling, sequences, feature files, cached
+//! flows, and comparing fast with reference.
 
 mod pretraining;
 
@@ -47,7 +47,7 @@ k = [1, 5, 9]
 [tune.space.majority]
 "#;
 
-/// Sixty points of three overlapping classes, by a generator of small numbers.
+/// Sixty pseudo-random points of three overlapping classes.
 fn points() -> Vec<(f64, f64, &'static str)> {
     let mut state = 1_u64;
     let mut next = move || {
@@ -108,7 +108,7 @@ fn folds_and_tuning_are_in_records_files_and_tables() {
     assert_eq!(of("accuracy").len(), 12);
     let folds: BTreeSet<&str> = records.iter().map(|row| row["fold"].as_str()).collect();
     assert_eq!(folds, BTreeSet::from(["0", "1", "2"]));
-    // The file's own value and three of the grid, for every seed and fold; the chosen one has the best score.
+    // The value in the file and three of the grid, for every seed and fold; the chosen one has the best score.
     let tried = of("tuning_macro_f1");
     assert_eq!(tried.len(), 4 * 6);
     let settings: BTreeSet<&str> = tried.iter().map(|row| row["setting"].as_str()).collect();
@@ -120,7 +120,7 @@ fn folds_and_tuning_are_in_records_files_and_tables() {
         let first = same.clone().find(|row| score(row) == best).unwrap();
         assert_eq!((&first["setting"], score(chosen)), (&chosen["setting"], best));
     }
-    // Every flow is tested once per seed, and the split and prediction files say where.
+    // Every flow is tested once per seed, as the split and prediction files show.
     for seed in 0..2 {
         let mut tested = BTreeSet::new();
         for fold in 0..3 {
@@ -136,7 +136,7 @@ fn folds_and_tuning_are_in_records_files_and_tables() {
         assert_eq!(tested.len(), 60);
     }
     assert!(folder.join("tables/points-tuning.csv").is_file());
-    // Everything comes from the cache the second time, and nothing differs without it and on one thread.
+    // The second time everything comes from the cache; without it and on one thread the results are identical.
     let again = project.done(&run);
     assert!(String::from_utf8_lossy(&again.stderr).contains("12 fits, 12 of them from the cache"));
     assert_eq!(read_csv(&folder.join("records.csv")), records);
@@ -170,7 +170,7 @@ fn tuning_does_not_see_the_test_part() {
     .unwrap();
     let before = scores();
     assert_eq!(before.0.len(), 5);
-    // Test flows change beyond recognition; what tuning saw does not.
+    // Test flows change completely; the flows used for tuning do not.
     let split = read_csv(&project.path("results/points-points-full/splits/default-seed0.csv"));
     let mut changed = points();
     for row in split.iter().filter(|row| row["part"] == "test") {
@@ -437,7 +437,7 @@ fn sequences_are_an_input_and_captures_are_read_once() {
     project.done(&run);
     let folder = project.path("results/small-small-full");
     let records = read_csv(&folder.join("records.csv"));
-    // Lengths alone tell these classes apart.
+    // Lengths alone distinguish these classes.
     for model in ["random_forest", "knn"] {
         let found = records
             .iter()
@@ -446,7 +446,7 @@ fn sequences_are_an_input_and_captures_are_read_once() {
     }
     project.refused(&["run", "experiments/small.toml", "--set", "feature.sequences.packets=0"], &["sequences.packets"]);
     project.refused(&["run", "experiments/small.toml", "--set", "feature.sequences.bytes=1"], &["bytes", "packets"]);
-    // Captures that are unchanged are not read again; one that another of the same size and time took the place of is.
+    // Unchanged captures are not read again; one that was replaced by another of the same size and time is.
     let again = project.done(&["run", "experiments/small.toml", "--set", "model.knn.k=3"]);
     assert!(String::from_utf8_lossy(&again.stderr).contains(", and the flows too"));
     project.done(&["run", "experiments/small.toml", "--verify"]);
@@ -455,7 +455,7 @@ fn sequences_are_an_input_and_captures_are_read_once() {
     for more in [&[][..], &["--verify"], &["--no-cache"], &["--jobs", "2"], &["--jobs", "2", "--verify"]] {
         project.refused(&[&run[..], more].concat(), &["two.pcap"]);
     }
-    // A damaged entry is read from the captures again.
+    // A damaged cache entry is recomputed from the captures.
     write_old(&project, "data/small/two.pcap", &capture(2000, 90));
     let stores: Vec<_> = fs::read_dir(project.path("results/cache/flows"))
         .unwrap()
@@ -471,7 +471,7 @@ fn sequences_are_an_input_and_captures_are_read_once() {
     assert_eq!(read_csv(&folder.join("records.csv")), records);
     bytes[middle] ^= 1;
     assert_eq!(fs::read(&stores[0]).unwrap(), bytes, "the store is made again, to the same bytes");
-    // A changed capture is another data set.
+    // A changed capture is different data.
     write_old(&project, "data/small/two.pcap", &capture(2500, 60));
     project.done(&run);
     assert_ne!(read_csv(&folder.join("records.csv")), records);

@@ -1,5 +1,5 @@
-//! External models are models like any other: caching, tuning, units, saved models and tables work with them, a changed
-//! folder is another model, and what cannot be used is refused in a line.
+//! External models work like built-in ones: caching, tuning, units, saved models and tables. A changed folder is a
+//! different model, and unusable models are refused with one line.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use crate::common::external::{add_model, has_python, project};
 use crate::common::{Project, contents, every_stage, small_experiment};
 
-/// A line of standard error that tells of fits, as `2 fits, 1 of them from the cache`.
+/// Returns the line of standard error that counts fits, such as `2 fits, 1 of them from the cache`.
 fn told(project: &Project, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&project.done(arguments).stderr).into_owned()
 }
@@ -33,7 +33,7 @@ fn a_fit_is_cached_by_the_content_of_its_folder_and_by_its_keys() {
     reused(&run, 2);
     assert_eq!(first, contents(&project.path("results/points-points-full")));
     reused(&[&run[..], &["--set", "model.faulty.sharpness=2"]].concat(), 1);
-    // What Python leaves behind is no part of the model, a new file is.
+    // Python's cache files are not part of the model; a new file is.
     project.write("models/faulty/__pycache__/main.pyc", "x");
     project.write("models/faulty/.hidden", "x");
     reused(&run, 2);
@@ -44,7 +44,7 @@ fn a_fit_is_cached_by_the_content_of_its_folder_and_by_its_keys() {
     let main = fs::read_to_string(project.path("models/faulty/main.py")).unwrap();
     project.write("models/faulty/main.py", main + "\n# another\n");
     reused(&run, 1);
-    // Without a cache the same bits come out.
+    // Without a cache the results are bit-identical.
     fs::remove_dir_all(project.path("results")).unwrap();
     project.done(&run);
     assert_eq!(first["predictions/default-faulty-statistics-seed0.csv"], {
@@ -63,7 +63,7 @@ fn what_a_program_computes_with_is_in_the_key_of_every_fit_that_it_has_a_part_in
         let versions = format!("versions = [\"python3\", \"-c\", \"{code}\"]\n[limits]\n");
         project.write("models/faulty/model.toml", manifest.replace("[limits]\n", &versions));
     };
-    // A hidden file is no part of the folder's content.
+    // A hidden file is not part of the folder's content.
     versions("print(open('.library').read())");
     let experiment = fs::read_to_string(project.path("experiments/points.toml")).unwrap();
     let ensemble = "[model.ensemble]\nof = [\"faulty\", \"majority\"]\n";
@@ -83,7 +83,7 @@ fn what_a_program_computes_with_is_in_the_key_of_every_fit_that_it_has_a_part_in
     assert!(run.contains("faulty: computed with 1.1"), "{run}");
     library("1.0");
     reused(3);
-    // A command that fails fails the fits; the other model's is there.
+    // A failing command fails its fits; that of the other model succeeds.
     versions("import no_such_library");
     let output = project.etcbench(&["run", "experiments/points.toml", "--models", "faulty,majority"]);
     assert_eq!(output.status.code(), Some(1));
@@ -127,10 +127,10 @@ fn a_program_that_is_found_outside_the_folder_is_asked_for_its_version() {
     reused(2);
     python("echo Python 9.2; exit 0");
     reused(1);
-    // Whether it prints to standard error is the same.
+    // Output on standard error makes no difference.
     python("echo Python 9.1 >&2; exit 0");
     reused(2);
-    // One that gives none is told apart by its file.
+    // One without versions is identified by its file.
     python("exit 2");
     reused(1);
     python("exit 3");
@@ -183,7 +183,7 @@ fn a_failed_fit_in_a_unit_is_a_result_and_the_same_command_tries_it_again() {
         let table = fs::read_to_string(folder.join("tables/points.md")).unwrap();
         assert!(table.contains("faulty (statistics, broken) failed in 2 of 2 fits: crashed (2)"), "{table}");
     }
-    // A setting that fails in tuning has no score, and the others have.
+    // A setting that fails in tuning has no score; the others have one.
     let tuned =
         "[tune]\nsearch = \"grid\"\nbudget = 2\n[tune.space.faulty]\nfault = [\"crash_fit\"]\n[tune.space.majority]\n";
     project.write("experiments/points.toml", text + tuned);
@@ -209,7 +209,7 @@ fn a_saved_model_classifies_captures_by_its_program() {
         let flows = fs::read_to_string(project.path("flows.csv")).unwrap();
         let predictions = format!("results/small-small-full/predictions/default-faulty-{input}-seed0.csv");
         let predictions = fs::read_to_string(project.path(&predictions)).unwrap();
-        // The test flows of this capture get what they got in the run.
+        // The test flows of this capture have the same predictions as in the run.
         let mut compared = 0;
         for line in predictions.lines().skip(1).filter(|line| line.contains("one.pcap")) {
             let number = line.split(',').next().unwrap().rsplit('#').next().unwrap().to_owned();
@@ -258,7 +258,7 @@ fn a_model_may_be_anywhere_and_what_cannot_be_used_is_refused_in_a_line() {
     project.refused(&with(&["faulty"]), &["models/faulty/model.toml, line 4", "did you mean `licence`?"]);
 }
 
-/// The lines of the transcript in the protocol's page, each with who says it.
+/// Returns the lines of the transcript in the protocol's page, each with its sender.
 fn transcript() -> Vec<(bool, String)> {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/models/PROTOCOL.md");
     let page = fs::read_to_string(page).unwrap();
@@ -267,7 +267,7 @@ fn transcript() -> Vec<(bool, String)> {
     block.lines().filter(|text| text.starts_with(['>', '<'])).filter_map(line).collect()
 }
 
-/// A matrix or a list of numbers as a `.npy` file.
+/// Writes a matrix or a list of numbers as a `.npy` file.
 fn npy(descr: &str, shape: &str, values: &[Vec<u8>]) -> Vec<u8> {
     let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({shape}), }}");
     while (header.len() + 11) % 64 != 0 {

@@ -1,5 +1,5 @@
-//! Everything that the program of an external model can do wrong: each is caught and named, the results of the other
-//! models are there, the exit code is 1, and no process is left.
+//! Faults of the program of an external model: each is caught and named, the other models have results, the exit code
+//! is 1, and no process remains.
 
 use std::fs;
 use std::net::TcpListener;
@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use crate::common::Project;
 use crate::common::external::{has_python, processes_with, project};
 
-/// How a fault is asked for, and what must be said of it.
+/// A fault, and the expected message.
 struct Fault {
     name: &'static str,
-    /// Keys of the model beside the fault.
+    /// Further keys of the model.
     keys: &'static [&'static str],
     kind: &'static str,
     words: &'static [&'static str],
@@ -35,7 +35,7 @@ const FAULTS: &[Fault] = &[
     fault("error_predict", "reported", &["cannot go on"]),
     fault("garbage_fit", "protocol", &["Epoch 1/10", "print to standard error"]),
     fault("garbage_predict", "protocol", &["Epoch 1/10"]),
-    // What stands between the program and us keeps its standard output open.
+    // An intermediate process keeps its standard output open.
     Fault { name: "close_fit", keys: &["fit_seconds=2"], kind: "time_limit", words: &["`fitted` within 2 s"] },
     fault("wrong_message_fit", "protocol", &["`saved` where `fitted`"]),
     fault("wrong_message_predict", "protocol", &["`saved` where `predicted`"]),
@@ -99,7 +99,7 @@ fn fails(project: &Project, Fault { name, keys, kind, words }: &Fault) {
     fs::remove_dir_all(folder).unwrap();
 }
 
-/// A model's folder in which `run` names a mark, so that its processes are known.
+/// Creates a model's folder whose `run` contains a mark that identifies its processes.
 fn marked() -> (Project, String) {
     let project = project();
     let mark = format!("mark-{}-{:p}", std::process::id(), &project);
@@ -184,7 +184,7 @@ fn a_run_that_is_stopped_takes_its_programs_and_their_files_along() {
             std::thread::sleep(Duration::from_millis(20));
         }
         assert_eq!(processes_with(&mark), Vec::<String>::new(), "{signal}");
-        // Only a run that is itself killed while it holds such a folder cannot remove it.
+        // Only a run that is itself killed while it uses such a folder cannot remove it.
         let removed = || fs::read_dir(temporary.path()).unwrap().count() == 0;
         if code.is_some() || how == jobs {
             while !removed() && stopped.elapsed() < patience {
@@ -193,7 +193,7 @@ fn a_run_that_is_stopped_takes_its_programs_and_their_files_along() {
             assert!(removed(), "{signal} {how:?}");
         }
     }
-    // That one's folder is removed by the next run that starts such a program; what is not its own stays.
+    // The next run that starts such a program removes that folder, and nothing else.
     let left =
         || -> Vec<PathBuf> { fs::read_dir(temporary.path()).unwrap().map(|entry| entry.unwrap().path()).collect() };
     assert_eq!(left().len(), 1, "{:?}", left());
@@ -210,7 +210,7 @@ fn a_run_that_is_stopped_takes_its_programs_and_their_files_along() {
     assert_eq!(left(), [kept]);
 }
 
-/// What the kernel of this machine holds a program to, as a run says it.
+/// Returns the restrictions that this machine's kernel enforces, as reported by a run.
 fn confinement(project: &Project) -> String {
     project.done(&["run", "experiments/points.toml"]);
     let run = fs::read_to_string(project.path("results/points-points-full/run.json")).unwrap();
@@ -311,7 +311,7 @@ fn a_program_sees_no_test_labels_no_flow_ids_and_nothing_of_our_environment() {
         "VECLIB_MAXIMUM_THREADS",
     ];
     for name in seen["environment"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()) {
-        // A Python that is itself started by a script adds names of its own.
+        // A Python that is started by a script adds its own names.
         assert!(allowed.contains(&name) || name.contains("PYENV"), "{name}");
     }
     let keys: Vec<&str> = seen["request"].as_array().unwrap().iter().map(|key| key.as_str().unwrap()).collect();

@@ -1,5 +1,5 @@
-//! The models that are shipped in `models/`: each passes `etcbench model check`, and the one that wraps scikit-learn gives
-//! the bits of scikit-learn called by hand on the arrays of `etcbench export`.
+//! The models in `models/`: each passes `etcbench model check`, and the one that wraps scikit-learn produces the same
+//! bits as scikit-learn called directly on the arrays of `etcbench export`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use crate::common::Project;
 use crate::common::external::{add_model, has_python, project};
 
-/// scikit-learn as `scripts/test-tools` installs it; says so where it is not.
+/// Finds scikit-learn as installed by `scripts/test-tools`; prints a message if it is missing.
 fn scikit_learn() -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/scikit-learn");
     let works = Command::new("python3").args(["-c", "import sklearn"]).env("PYTHONPATH", &folder).output();
@@ -93,7 +93,8 @@ fn the_program_in_rust_builds_itself_and_passes_every_check() {
     for name in ["model.toml", "Cargo.toml", "Cargo.lock", "src/main.rs"] {
         project.write(&format!("models/centroid-rust/{name}"), fs::read(source.join(name)).unwrap());
     }
-    // Its one dependency is also ours, so that it is here; a machine without it and without a network says so.
+    // Its only dependency is also etcbench's, so it is usually available; without it and without a network the test
+    // reports that.
     let manifest = fs::read_to_string(source.join("model.toml")).unwrap();
     project.write("models/centroid-rust/model.toml", manifest.replace("\"--quiet\"", "\"--quiet\", \"--offline\""));
     let output = project.etcbench(&["model", "check", "centroid-rust"]);
@@ -137,7 +138,7 @@ fn a_model_that_cheats_or_leaves_something_behind_is_named() {
     let main = fs::read_to_string(project.path("models/faulty/main.py")).unwrap();
     let one_input = manifest
         .replace("[\"statistics\", \"bytes\", \"sequences\", \"bytes_and_statistics\", \"all\"]", "[\"statistics\"]");
-    // Who reads the class off the first statistic, whatever the labels were, knows it from elsewhere.
+    // A model that reads the class from the first statistic regardless of the labels has it from elsewhere.
     let answer = "            spoil(fault, rows, ask)\n";
     let known = "            rows = [[float(int(row[0] // 3) == name) for name in range(3)] for row in matrix(ask)]\n";
     let cheating = main.replace(answer, &format!("{known}{answer}"));
@@ -202,7 +203,7 @@ fn what_is_exported_is_whole_and_what_is_imported_is_scored_and_marked() {
         table.contains("| notebook") && table.contains("| imported") && table.contains("made elsewhere"),
         "{table}"
     );
-    // The same predictions, the same scores; and nothing of times.
+    // The same predictions have the same scores, without times.
     let values = |folder: &Path, model: &str| -> Vec<String> {
         let records = fs::read_to_string(folder.join("records.csv")).unwrap();
         let of_model = records.lines().filter(|line| line.contains(&format!(",{model},")));

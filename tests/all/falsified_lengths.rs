@@ -1,5 +1,5 @@
-//! No length field makes memory: every four bytes of every fuzzer's seed are made a length of two to four gigabytes,
-//! in either byte order, and what is allocated at any time stays far below.
+//! No length field causes large allocations: every four bytes of every fuzzer seed are replaced by a length of two to
+//! four gigabytes, in either byte order, and the allocated memory stays far below that.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
@@ -7,35 +7,35 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use etcbench::fuzz_targets::TARGETS;
 
-/// Above the windows of xz that are allowed (128 MiB), and what else is there.
+/// More than the largest allowed xz window (128 MiB) and everything else.
 const MOST: usize = 160 << 20;
 
-/// Counts what is allocated; a test of its own binary, so that nobody else allocates.
+/// Counts allocated bytes.
 struct Counting;
 
 static NOW: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 
 #[allow(unsafe_code, reason = "an allocator cannot be written without")]
-// SAFETY: every call is handed to the system's allocator as it came.
+// SAFETY: every call is passed to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let now = NOW.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
         PEAK.fetch_max(now, Ordering::Relaxed);
-        // SAFETY: the caller's promise is passed on.
+        // SAFETY: the caller upholds the contract.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         let now = NOW.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
         PEAK.fetch_max(now, Ordering::Relaxed);
-        // SAFETY: the caller's promise is passed on.
+        // SAFETY: the caller upholds the contract.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         NOW.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promise is passed on.
+        // SAFETY: the caller upholds the contract.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -53,7 +53,7 @@ fn falsified_lengths_make_no_memory() {
         let mut tried = 0;
         for path in paths {
             let seed = std::fs::read(&path).unwrap();
-            // Some hundred places of a long file.
+            // About a hundred positions of a long file.
             let step = (seed.len() / 600).max(1);
             for start in (0..seed.len().saturating_sub(4)).step_by(step) {
                 for length in [[0xff, 0xff, 0xff, 0x7f], [0x7f, 0xff, 0xff, 0xff], [0xff, 0xff, 0xff, 0xf0]] {

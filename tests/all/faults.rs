@@ -1,7 +1,7 @@
-//! Every change that a run makes to a file is made to fail, a disk fills up, reads fail, and the power goes: the next
-//! start gives what an undisturbed run gives. The program is the ordinary one; `fixtures/faults/faults.c` stands between
-//! it and the C library. `scripts/fault-check` tries every change, an ordinary test one of each of some kinds: what
-//! is done, and in which part of the results.
+//! Fault injection: every file operation of a run fails, the disk fills up, reads fail, or the power is cut; the next
+//! start produces the results of an undisturbed run. The program is the ordinary one; `fixtures/faults/faults.c` is
+//! preloaded between it and the C library. `scripts/fault-check` tries every change; an ordinary test tries one of each
+//! of some kinds, by operation and part of the results.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -17,7 +17,7 @@ use crate::common::faults::library;
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
 
-/// A run with faults, and how many changes and reads it made.
+/// A run with faults, and the number of its changes and reads.
 fn run(folder: &Path, faults: &[(&str, String)]) -> (Output, u64, u64) {
     let state = tempfile::NamedTempFile::new().unwrap();
     let output = command(folder)
@@ -25,7 +25,7 @@ fn run(folder: &Path, faults: &[(&str, String)]) -> (Output, u64, u64) {
         .env("FAULTS_ROOT", folder.join("results"))
         .env("FAULTS_STATE", state.path())
         .envs(faults.iter().map(|(name, value)| (name, value)))
-        // One thread: the changes come in one order.
+        // One thread, so that the order of changes is fixed.
         .args(["--threads", "1"])
         .output()
         .unwrap();
@@ -38,7 +38,7 @@ fn all_faults() -> bool {
     std::env::var_os("ETCBENCH_ALL_FAULTS").is_some()
 }
 
-/// Every stage, but of two models and one variant: what the others write, and where, is the same.
+/// Every stage, with only two models and one variant: the others write the same kinds of files.
 fn project() -> Project {
     let project = every_stage::project();
     let whole = every_stage::EXPERIMENT;
@@ -67,7 +67,7 @@ struct Undisturbed {
 }
 
 impl Undisturbed {
-    /// Every change, or one of each of `few` kinds; with `shift` of others.
+    /// Every change, or one of each of `few` kinds; `shift` selects other kinds.
     fn changes(&self, few: usize, shift: usize) -> Vec<u64> {
         if all_faults() {
             return (1..=self.changes).collect();
@@ -99,7 +99,7 @@ fn undisturbed() -> &'static Undisturbed {
         let traced: usize = kinds.iter().map(|(_, numbers)| numbers.len()).sum();
         assert_eq!(traced as u64, changes);
         let results = results(&folder);
-        // Reads are of the cache, so they are counted when there is one.
+        // Reads are from the cache, so they are counted when it exists.
         fs::remove_dir_all(folder.join("results/small-small-full")).unwrap();
         let never = [("FAULTS_READ", u64::MAX.to_string()), ("FAULTS_ERRNO", EIO.to_string())];
         let (output, _, reads) = run(&folder, &never);
@@ -111,7 +111,8 @@ fn undisturbed() -> &'static Undisturbed {
     })
 }
 
-/// A run that met a fault: done, or one line that says why and the exit code of an error. Never a panic.
+/// A run that met a fault either succeeds or prints one line with the reason and has the exit code of an error. It
+/// never panics.
 #[track_caller]
 fn told(output: &Output, what: &str) -> bool {
     let text = String::from_utf8_lossy(&output.stderr);
@@ -218,21 +219,21 @@ fn a_capture_that_cannot_be_read_is_an_error_and_no_shorter_capture() {
         if !told(&output, &format!("read {read} of a capture")) {
             failures += 1;
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            // The definition beside the captures is read first.
+            // The definition next to the captures is read first.
             assert!(said.contains("data/small"), "read {read}: {said}");
         }
     }
     assert!(failures > 0);
 }
 
-/// What a disk holds when the power goes: the names that folders had when they were last synced, and the content that
-/// files had. Folders and files that were there before the run are whole.
+/// The content of a disk after a power failure: the names in folders and the content of files at their last sync.
+/// Folders and files from before the run are complete.
 struct Disk {
     log: PathBuf,
     before: HashMap<u64, Before>,
 }
 
-/// What was there before the run; names may have moved since.
+/// The files from before the run; names may have moved since.
 enum Before {
     Folder(Vec<(u64, bool, String)>),
     File(Vec<u8>),
@@ -260,7 +261,7 @@ impl Disk {
         Self { log: log.to_owned(), before }
     }
 
-    /// Only what was synced.
+    /// Keeps only what was synced.
     fn synced(&self, inode: u64, to: &Path) {
         fs::create_dir_all(to).unwrap();
         let listing: Vec<(u64, bool, String)> = match fs::read_to_string(self.log.join(inode.to_string())) {
@@ -286,7 +287,7 @@ impl Disk {
         }
     }
 
-    /// All names, but of the files only what was synced: half of it where nothing was.
+    /// Keeps all names, but only the synced content of files, or half of the content if nothing was synced.
     fn named(&self, from: &Path, to: &Path) {
         fs::create_dir_all(to).unwrap();
         for entry in fs::read_dir(from).unwrap() {
@@ -342,7 +343,7 @@ fn a_power_failure_at_any_change_loses_nothing_that_was_told() {
             tried += 1;
         }
     }
-    // What a run has told as done is there after the power failed.
+    // What a run has reported as done exists after a power failure.
     let project = project();
     let folder = fs::canonicalize(project.path("")).unwrap();
     fs::create_dir_all(folder.join("results")).unwrap();
@@ -356,7 +357,7 @@ fn a_power_failure_at_any_change_loses_nothing_that_was_told() {
     println!("{tried} power failures, all survived");
 }
 
-/// A run whose results differ from those that are there, beside which a user has put files.
+/// A run whose results differ from the existing ones, next to which a user has put files.
 struct Replacement {
     project: Project,
     older: BTreeMap<PathBuf, Vec<u8>>,
@@ -366,7 +367,7 @@ struct Replacement {
 const RUN_FOLDER: &str = "results/small-small-full";
 const OWN: [&str; 3] = ["notes.md", "plots/mine.svg", "tables/mine.csv"];
 
-/// The results of a run in one of the folders, by their paths in it, without what is the user's.
+/// Returns the results of a run in one of the folders, by path, without the user's files.
 fn run_in(folder: &Path, run: &str) -> BTreeMap<PathBuf, Vec<u8>> {
     let found = results_in(folder, &[run]).into_iter();
     let below = found.map(|(path, content)| (path.strip_prefix(run).unwrap().to_owned(), content));
@@ -396,13 +397,13 @@ impl Replacement {
 
     fn copy(&self) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
-        // With the files' times, which the cache knows them by.
+        // Preserves the files' times, by which the cache identifies them.
         let source = self.project.path(".");
         assert!(Command::new("cp").arg("-a").arg(source).arg(folder.path()).status().unwrap().success());
         folder
     }
 
-    /// Whatever happened: the older run is in one folder as a whole, and so is what is the user's.
+    /// In any case the older run is complete in one folder, and so are the user's files.
     #[track_caller]
     fn nothing_is_lost(&self, folder: &Path, what: &str) {
         let runs = [RUN_FOLDER, &format!("{RUN_FOLDER}.1")].map(|run| run_in(folder, run));
@@ -414,7 +415,7 @@ impl Replacement {
         }
     }
 
-    /// The run once more, undisturbed.
+    /// Runs it again, undisturbed.
     #[track_caller]
     fn goes_on(&self, folder: &Path, what: &str) {
         let (again, ..) = run(folder, &[]);

@@ -1,15 +1,16 @@
-//! `paper/FINDINGS.md` says what the stored reference results say: its tables of scores are made anew from
-//! `results/reference/lab` and `results/reference/iscxvpn2016-first10`, those of its ablations from `results/reference/ablations`, and must stand in it line by line.
+//! `paper/FINDINGS.md` agrees with the stored reference results: its tables of scores are generated again from
+//! `results/reference/lab` and `results/reference/iscxvpn2016-first10`, those of its ablations from
+//! `results/reference/ablations`, and must occur in it line by line.
 
 use std::fs;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-/// Mean and standard deviation of macro F1 over the seeds, by variant and by model and input, table after table.
+/// Returns mean and standard deviation of macro F1 over the seeds, by variant and by model and input, table by table.
 fn scores(folder: &Path, tables: RangeInclusive<usize>, variant: &str) -> Vec<(String, Vec<String>)> {
     let mut rows: Vec<(String, Vec<String>)> = Vec::new();
     for table in tables {
-        // Where a table's own layout is by class, that of its models is the second.
+        // If a table's layout is by class, its second table is that of models.
         let second = folder.join(format!("table{table}-2.csv"));
         let path = if second.is_file() { second } else { folder.join(format!("table{table}.csv")) };
         let mut reader = csv::Reader::from_path(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -19,7 +20,7 @@ fn scores(folder: &Path, tables: RangeInclusive<usize>, variant: &str) -> Vec<(S
         for record in reader.records() {
             let record = record.unwrap();
             let [model, input, of_variant, mean, deviation] = names.map(|column| &record[column]);
-            // A published row has no variant of ours, and may lack an average.
+            // A published row is not a variant, and may lack an average.
             if of_variant != variant {
                 continue;
             }
@@ -52,12 +53,12 @@ fn the_table_of_findings_is_that_of_the_stored_results() {
     }
 }
 
-/// A table over what an ablation changes: its settings, and for each model mean and standard deviation of macro F1.
+/// Returns the table of an ablation: its settings, and for each model mean and standard deviation of macro F1.
 fn ablation(path: &Path) -> Vec<String> {
     let mut reader = csv::Reader::from_path(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let header = reader.headers().unwrap().clone();
     let column = |name: &str| header.iter().position(|column| column == name).unwrap();
-    // The column of what is changed follows that of the variant.
+    // The column of the changed key follows that of the variant.
     let changed = column("variant") + 1;
     let (model, mean, deviation) = (column("model"), column("macro_f1"), column("macro_f1_standard_deviation"));
     let mut settings = Vec::new();
@@ -106,7 +107,7 @@ fn the_ladders_of_findings_are_those_of_the_stored_results() {
         let mut reader = csv::Reader::from_path(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let header = reader.headers().unwrap().clone();
         let column = |name: &str| header.iter().position(|column| column == name).unwrap();
-        // Invented times leave no rung by time.
+        // Invented times exclude the rung by time.
         let there = |name: &&str| header.iter().any(|column| column == *name);
         let rungs = etcbench::experiment::RUNGS.iter().map(|rung| rung.name).filter(there);
         let (rungs, names) = (rungs.map(column).collect::<Vec<_>>(), ["model", "input", "masks"].map(column));
@@ -114,7 +115,7 @@ fn the_ladders_of_findings_are_those_of_the_stored_results() {
         for record in reader.records() {
             let record = record.unwrap();
             let [model, input, masks] = names.map(|column| &record[column]);
-            // Masks change nothing of statistics.
+            // Masks do not affect statistics.
             if (input, masks) == ("statistics", "masked") {
                 continue;
             }

@@ -1,5 +1,5 @@
-//! Flows of real captures against those that nDPI published and those that tshark counts, where the captures and
-//! tshark are. Every difference is listed with its reason, and the tables below hold exactly these.
+//! Compares flows of real captures with those published by nDPI and those counted by tshark, if the captures and tshark
+//! are available. The tables below list exactly the differences, with reasons.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ fn data() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/ndpi")
 }
 
-/// The captures in order of their names, or nothing (and a word about it) where they are missing.
+/// Returns the captures in order of their names; if they are missing, prints that and returns none.
 fn captures() -> Vec<PathBuf> {
     let folder = data().join("pcap");
     let Ok(entries) = std::fs::read_dir(&folder) else {
@@ -44,7 +44,7 @@ fn transport(transport: Transport) -> &'static str {
     }
 }
 
-/// The flows of a capture without timeouts, with every packet, and bytes as frames on the wire.
+/// Returns the flows of a capture without timeouts, with every packet, and bytes as frames on the wire.
 fn flows(path: &Path, tunnels: Tunnels) -> Vec<(FiveTuple, Counts)> {
     let options = FlowOptions {
         idle_timeout: 1e9,
@@ -77,7 +77,7 @@ fn tunnels_as_ndpi(capture: &str) -> Tunnels {
     if capture == "6in4tunnel.pcap" { Tunnels::Inner } else { Tunnels::Outer }
 }
 
-/// Why a flow of nDPI's is not ours, each with a check of its own.
+/// Reasons why a flow differs between nDPI and etcbench, each with its own check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Reason {
     /// nDPI leaves out packets whose IP header declares more bytes than were captured; here they count, as the
@@ -93,7 +93,7 @@ enum Reason {
     UnreadableAddress,
 }
 
-/// Every flow of nDPI's that differs from ours.
+/// Every flow that differs between nDPI and etcbench.
 const NDPI_DIFFERENCES: &[(&str, Reason, usize)] = &[
     ("fins.pcap", Reason::FrameCheckSequence, 2),
     ("fuzz-2020-02-16-11740.pcap", Reason::LengthBeyondCapture, 1),
@@ -204,7 +204,7 @@ fn flows_are_those_of_ndpi() {
     assert!(equal as f64 >= 0.97 * total as f64, "{equal} of {total}");
 }
 
-/// Captures where tshark counts conversations differently, why, and how many.
+/// Captures in which tshark counts conversations differently, with the reason and the number.
 const TSHARK_DIFFERENCES: &[(&str, &str, usize)] = &[
     ("ip_fragmented_garbage.pcap", "tshark counts a fragmented datagram once, where it is whole, not each fragment", 2),
     ("quic-fuzz-overflow.pcapng", "tshark does not count a fragmented datagram that never becomes whole", 1),
@@ -220,13 +220,14 @@ fn is_printed_as(bytes: u64, number: u64, unit: &str) -> bool {
     }
 }
 
-/// One conversation of tshark's: number and unit of bytes each way.
+/// A conversation of tshark: number and unit of bytes in each direction.
 struct Printed {
     packets: [u64; 2],
     bytes: [(u64, String); 2],
 }
 
-/// The conversations that `tshark -z conv` prints, with the smaller endpoint first; nothing where tshark is missing.
+/// Returns the conversations that `tshark -z conv` prints, with the smaller endpoint first; `None` if tshark is
+/// missing.
 fn conversations(path: &Path) -> Option<BTreeMap<FiveTuple, Vec<Printed>>> {
     let output =
         Command::new("tshark").arg("-nqr").arg(path).args(["-z", "conv,tcp", "-z", "conv,udp"]).output().ok()?;
@@ -263,7 +264,7 @@ fn conversations(path: &Path) -> Option<BTreeMap<FiveTuple, Vec<Printed>>> {
     Some(conversations)
 }
 
-/// Our flows as conversations: the smaller endpoint first, several of one five-tuple added up.
+/// Returns etcbench's flows as conversations: the smaller endpoint first, flows of the same five-tuple added up.
 fn summed(flows: Vec<(FiveTuple, Counts)>) -> BTreeMap<FiveTuple, Counts> {
     let mut summed: BTreeMap<FiveTuple, Counts> = BTreeMap::new();
     for ((kind, source, destination), counts) in flows {

@@ -1,17 +1,17 @@
-//! Replays the fuzzers' seeds (`fuzz/seeds`) and changes each at random a fixed number of times: what a fuzzer found
-//! stays mended, with any compiler. `ETCBENCH_MUTATIONS` sets the number per target.
+//! Replays the fuzzers' seeds (`fuzz/seeds`) and random mutations of each, to detect regressions of fuzzer findings
+//! with any compiler. `ETCBENCH_MUTATIONS` sets the number of mutations per target.
 
 use std::path::Path;
 
 use etcbench::fuzz_targets::TARGETS;
 use rand::{Rng, RngExt};
 
-/// Changed inputs per target where the environment asks for no other number.
+/// Default number of mutated inputs per target.
 const MUTATIONS: usize = 400;
-/// Numbers that lengths and counts go wrong at.
+/// Edge values of lengths and counts.
 const EDGES: [u64; 8] = [0, 1, 0x7f, 0xff, 0x7fff, 0xffff, 0x7fff_ffff, u64::MAX];
 
-/// The seeds of a target in order of their names.
+/// Returns the seeds of a target in order of their names.
 fn seeds(target: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
     let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
@@ -20,7 +20,8 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
     paths.iter().map(|path| std::fs::read(path).unwrap()).collect()
 }
 
-/// A seed after one to eight changes: bits, bytes, numbers at their edges, parts cut, doubled, or taken from another.
+/// Returns a seed after one to eight mutations: bits, bytes, edge values, and parts that are cut, duplicated, or copied
+/// from another seed.
 fn mutated(seeds: &[Vec<u8>], random: &mut impl Rng) -> Vec<u8> {
     let mut bytes = seeds[random.random_range(0..seeds.len())].clone();
     for _ in 0..random.random_range(1..=8) {

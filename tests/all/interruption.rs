@@ -1,5 +1,5 @@
-//! A run that is killed, asked to stop, out of memory, or one of several in the same folder, gives what an undisturbed
-//! one gives. `scripts/kill-check` runs the first test at length.
+//! A run that is killed, stopped, out of memory, or concurrent with others in the same folder produces the results of
+//! an undisturbed one. `scripts/kill-check` runs the first test at length.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,13 +21,13 @@ fn signal(child: &Child, name: &str) {
     assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
 }
 
-/// Waits for the end of a run; its exit code (none after a signal) and what it told.
+/// Waits for the end of a run; returns its exit code (`None` after a signal) and its output.
 fn end(child: Child) -> (Option<i32>, String) {
     let output = child.wait_with_output().unwrap();
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-/// How often, from the environment; `few` in an ordinary test.
+/// Returns the number of repetitions, from the environment; `few` in an ordinary test.
 fn times(variable: &str, few: usize) -> usize {
     std::env::var(variable).map_or(few, |text| text.parse().expect("a number"))
 }
@@ -57,11 +57,11 @@ fn a_run_killed_at_any_moment_goes_on_and_ends_the_same() {
             let which = [0, 0, 1, 2][generator.random_range(0..4)];
             signal(&child, ["-KILL", "-TERM", "-INT"][which]);
             let (code, told) = end(child);
-            // It may have ended in between.
+            // It may have ended in the meantime.
             if code != Some(0) {
                 killed += 1;
                 by_signal[which] += 1;
-                // In its first moments it does not listen to signals yet, and has told nothing.
+                // At first it does not handle signals yet, and has printed nothing.
                 if which > 0 && code.is_some() {
                     assert_eq!(code, [None, Some(143), Some(130)][which], "{told}");
                     let line = told.lines().last().unwrap_or_default();
@@ -77,7 +77,7 @@ fn a_run_killed_at_any_moment_goes_on_and_ends_the_same() {
             let (code, told) = end(child);
             assert_eq!(code, Some(0), "{told}");
         }
-        // Finished: compared, and begun anew.
+        // Finished: compare, and start again.
         same(&expected, &folder, &format!("after {killed} kills"));
         finished += 1;
         std::fs::remove_dir_all(folder.join("results/cache")).unwrap();
@@ -107,7 +107,7 @@ fn an_ignored_signal_stays_ignored() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // The shell ignores the signal from its trap on; before that it would die of it.
+    // The shell ignores the signal only after its trap; before that it would die.
     let name = format!("/proc/{}/comm", child.id());
     while child.try_wait().unwrap().is_none() && std::fs::read_to_string(&name).is_ok_and(|name| name != "etcbench\n") {
         std::thread::sleep(Duration::from_millis(1));
@@ -126,7 +126,7 @@ fn runs_in_one_folder_share_the_work_and_agree() {
     let expected = results(&alone.path(""));
     let folder = together.path("");
     let runs: Vec<Child> = (0..3).map(|_| start(&folder)).collect();
-    // Readers see no table, or a whole one.
+    // Readers see no table, or a complete one.
     let mut seen = 0;
     let mut running = runs;
     let mut told = Vec::new();
@@ -173,7 +173,7 @@ fn a_claim_of_a_killed_run_keeps_nobody_waiting() {
         std::thread::sleep(Duration::from_millis(1));
     }
     signal(&child, "-KILL");
-    // Not waited for yet: its parent has not noticed that it is dead.
+    // Not waited for yet, so it is a zombie.
     let (code, told) = end(start(&folder));
     assert_eq!(code, Some(0), "{told}");
     assert_eq!(leftovers(&folder), Vec::<std::path::PathBuf>::new());
@@ -191,7 +191,7 @@ fn nothing_of_another_version_is_taken_not_even_a_checkpoint() {
         let text = std::fs::read(project.path("results/small-small-full/run.json")).unwrap();
         serde_json::from_slice::<serde_json::Value>(&text).unwrap()["stages"].clone()
     };
-    // Killed when both trainings of the deep model have left a checkpoint.
+    // Killed when both trainings of the deep model have written a checkpoint.
     let folder = project.path("");
     let cached = || -> BTreeMap<PathBuf, Vec<u8>> {
         let files = every_stage::files(&folder.join("results/cache")).into_iter();
@@ -222,13 +222,13 @@ fn nothing_of_another_version_is_taken_not_even_a_checkpoint() {
         if !elmo.is_empty() && !classifier.is_empty() {
             break;
         }
-        // The fit was stored before the signal came.
+        // The fit was stored before the signal.
         std::fs::remove_dir_all(folder.join("results")).unwrap();
     }
     assert!(!elmo.is_empty() && !classifier.is_empty(), "no checkpoint was left");
     assert!(older.keys().any(|path| path.parent().unwrap().ends_with("flows")));
 
-    // A raised version computes everything, as in an empty folder, and touches nothing that is there.
+    // A newer version computes everything, as in an empty folder, and changes no existing entry.
     let raised = command(&folder).env("ETCBENCH_TEST_RAISE_RESULT_VERSION", "1").output().unwrap();
     assert!(raised.status.success(), "{}", String::from_utf8_lossy(&raised.stderr));
     assert_eq!(stages(&project), stages(&undisturbed));
@@ -238,7 +238,7 @@ fn nothing_of_another_version_is_taken_not_even_a_checkpoint() {
     }
     assert!(results(&project) == results(&undisturbed));
 
-    // The version that left it goes on from the checkpoint, and then needs it no more.
+    // The version that wrote the checkpoint resumes from it, and then removes it.
     project.done(&every_stage::RUN);
     assert_eq!(stage(&folder, "flows").0, 0);
     assert_eq!(checkpoints(&cached(), "classifier-"), Vec::<PathBuf>::new());
@@ -251,7 +251,7 @@ fn out_of_memory_loses_nothing() {
     undisturbed.done(&every_stage::RUN);
     let expected = results(&undisturbed.path(""));
     let folder = limited.path("");
-    // Address space in KiB, from too little to begin with to nearly enough.
+    // Address space in KiB, from too little to start to nearly enough.
     let mut failed = 0;
     for limit in [20_000, 30_000, 40_000, 60_000, 150_000] {
         let output = Command::new("sh")
@@ -261,7 +261,7 @@ fn out_of_memory_loses_nothing() {
                 env!("CARGO_BIN_EXE_etcbench"),
             ])
             .args(every_stage::RUN)
-            // Where memory ends while a backtrace is made, Rust's standard library waits for its own lock for ever.
+            // If memory runs out while a backtrace is captured, Rust's standard library deadlocks on its own lock.
             .env_remove("RUST_BACKTRACE")
             .current_dir(&folder)
             .output()
@@ -306,11 +306,11 @@ fn the_cache_is_shown_verified_and_pruned() {
         assert!(text.lines().any(|line| line.trim_start().starts_with(stage)), "{stage} is not in:\n{text}");
     }
     assert!(text.contains("1 others, 4 B, are unfinished or not etcbench's"), "{text}");
-    // Every file that a run left is an entry or of one.
+    // Every file that a run left is an entry or belongs to one.
     let (text, code) = cache(&["verify"]);
     assert!(code == Some(0) && text.contains("entries, 0 damaged"), "{text}");
 
-    // A fit, the flows themselves, and a file that lost its content.
+    // A fit, the flows, and a file that lost its content.
     let flows = files("flows").into_iter().find(|path| path.extension().is_some()).unwrap();
     let damaged = [files("fits")[0].clone(), flows, files("models")[0].clone()];
     let damage = || {
@@ -335,7 +335,7 @@ fn the_cache_is_shown_verified_and_pruned() {
     project.done(&every_stage::RUN);
     same(&expected, &folder, "after damage was removed");
 
-    // By age: what a run used is new again.
+    // By age: entries that a run used count as new.
     let (text, _) = cache(&["prune", "--older-than", "1d"]);
     assert!(text.contains("removed 0 entries, 0 B"), "{text}");
     age_the_cache(&folder);
@@ -378,7 +378,7 @@ fn pruning_beside_a_run_changes_nothing_of_it() {
     same(&expected, &folder, &format!("after {prunes} prunes"));
 }
 
-/// The processes that compute units of a project's runs.
+/// Returns the processes that compute units of a project's runs.
 fn units_of(folder: &Path) -> Vec<String> {
     let folder = folder.canonicalize().unwrap();
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
@@ -393,12 +393,12 @@ fn units_of(folder: &Path) -> Vec<String> {
 
 #[test]
 fn no_signal_leaves_the_processes_of_units_running() {
-    // Not SIGHUP and SIGINT, which nohup and a background job of a shell make every process ignore.
+    // Not SIGHUP and SIGINT, which nohup and background jobs of a shell make processes ignore.
     for name in ["-TERM", "-KILL"] {
         let project = every_stage::project();
         let folder = project.path("");
         let deadline = Instant::now() + Duration::from_secs(60);
-        // Units that would go on for hours.
+        // Units that would run for hours.
         let endless = "model.attention_lstm={ epochs = 1000000, patience = 1000000, lstm = 8, dense = 4 }";
         let mut child = command(&folder)
             .args(["--jobs", "2", "--models", "attention_lstm", "--set", endless])
@@ -415,7 +415,7 @@ fn no_signal_leaves_the_processes_of_units_running() {
             assert!(Instant::now() < deadline, "{name}: {:?} are still running", units_of(&folder));
             std::thread::sleep(Duration::from_millis(5));
         }
-        // What they had begun is nobody's, and the same command goes on.
+        // Their unfinished units are free, and the same command continues.
         let again = command(&folder).args(["--jobs", "2"]).output().unwrap();
         assert!(again.status.success(), "{name}: {}", String::from_utf8_lossy(&again.stderr));
     }

@@ -1,5 +1,5 @@
-//! The lab corpus: what is shipped agrees with its manifest and is as much as is stated, tshark can read all of it, and the
-//! recorder still records where a machine allows it.
+//! The lab corpus: the shipped captures match the manifest and the stated counts, tshark can read all of them, and the
+//! recorder works if the machine allows it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use etcbench::flow::FlowOptions;
 use etcbench::progress::Silent;
 use sha2::{Digest, Sha256};
 
-/// What `data/lab/README.md` states of every class of every table.
+/// The counts in `data/lab/README.md` of every class of every table.
 const FEWEST_FLOWS: usize = 150;
 const FEWEST_CAPTURES: usize = 8;
 
@@ -28,7 +28,7 @@ fn loaded(name: &str) -> Loaded {
     load(&[Dataset { definition, folder }], &FlowOptions::default(), &Silent).unwrap()
 }
 
-/// The lines of the manifest by capture.
+/// Returns the lines of the manifest by capture.
 fn manifest() -> BTreeMap<String, BTreeMap<String, String>> {
     let mut reader = csv::Reader::from_path(captures().join("captures.csv")).unwrap();
     let lines = reader.deserialize::<BTreeMap<String, String>>().map(Result::unwrap);
@@ -157,7 +157,7 @@ fn tshark_finds_no_malformed_header() {
         let merged = folder.path().join(format!("merged-{link_type}.pcap"));
         let done = Command::new("mergecap").args(["-F", "pcap", "-a", "-w"]).arg(&merged).args(files).status().unwrap();
         assert!(done.success());
-        // Segments of captures that are cut cannot be put together again.
+        // Segments of truncated captures cannot be reassembled.
         let told = Command::new("tshark")
             .args(["-n", "-o", "tcp.desegment_tcp_streams:FALSE", "-o", "ip.defragment:FALSE", "-r"])
             .arg(&merged)
@@ -177,7 +177,7 @@ fn tshark_finds_no_malformed_header() {
     }
 }
 
-/// Kinds that need nothing from PyPI, so that this takes no minutes: in the open, through a VPN, and a bot.
+/// Kinds that need no packages from PyPI, to be fast: without a tunnel, through a VPN, and a bot.
 #[test]
 fn the_recorder_records() {
     let folder = tempfile::tempdir().unwrap();

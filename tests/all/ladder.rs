@@ -1,5 +1,5 @@
-//! The ladder through the real binary: every number of it is there again from stored predictions, rungs and classes that
-//! the data does not allow are named, and units and threads change nothing.
+//! The ladder through the real binary: every number is reproduced from stored predictions, rungs and classes that the
+//! data does not allow are named, and units and threads change nothing.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -27,7 +27,7 @@ fn project(selection: &str, models: &str) -> Project {
 
 const CLASSES: &str = "label = \"application\"\nclasses = [\"dash\", \"hls\", \"mumble\", \"sip_rtp\"]";
 
-/// scikit-learn as `scripts/test-tools` installs it; says so where it is not.
+/// Finds scikit-learn as installed by `scripts/test-tools`; prints a message if it is missing.
 fn scikit_learn() -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/scikit-learn");
     let works = Command::new("python3").args(["-c", "import sklearn, tomllib"]).env("PYTHONPATH", &folder).output();
@@ -54,7 +54,8 @@ fn a_ladder_has_every_rung_and_its_numbers_are_those_of_its_predictions() {
     let run = project.path("results/two-ladder-lab-full");
 
     let steps = rows(&run.join("tables/two-ladder-steps.csv"));
-    // A forest on statistics has no packets at random; every other model has all seven rungs, with masks and without.
+    // A forest on statistics has no rung of random packets; every other model has all seven rungs, with masks and
+    // without.
     assert_eq!(steps.len(), 2 * (7 + 6 + 7 + 7));
     assert!(run.join("tables/two-ladder-steps.svg").is_file());
     let of = |model: &str, rung: &str| {
@@ -83,14 +84,14 @@ fn a_ladder_has_every_rung_and_its_numbers_are_those_of_its_predictions() {
     }
     assert!(!tested.is_empty() && tested.values().all(|&times| times == 2));
 
-    // The same bits in units, which share the work of the first run or not.
+    // Units produce the same bits, whether or not they reuse the work of the first run.
     let before = contents(&run);
     let again = Project::new();
     std::os::unix::fs::symlink(project.path("data/lab").canonicalize().unwrap(), again.path("data/lab")).unwrap();
     fs::copy(project.path("experiments/two.toml"), again.path("experiments/two.toml")).unwrap();
     again.done(&[&arguments[..], &["--jobs", "2"]].concat());
     assert_eq!(contents(&again.path("results/two-ladder-lab-full")), before);
-    // `report` and `tables` make the same of what is stored.
+    // `report` and `tables` produce the same from stored results.
     project.done(&["tables", "two-ladder"]);
     assert_eq!(contents(&run), before);
     project.done(&["report"]);
@@ -163,7 +164,7 @@ fn the_last_rung_tests_on_another_dataset_and_plain_variants_of_such_names_are_n
     assert!(steps.iter().any(|row| row["rung"] == "another dataset" && !row["loss"].is_empty()));
     project.refused(&["ladder", "table3", "--rungs", "datasets"], &["requires `test_datasets`", "--test-data NAME"]);
 
-    // Variants of an experiment may be called so, and are read as any others.
+    // Variants of an ordinary experiment may have these names and are read like any others.
     project.write(
         "experiments/named.toml",
         "extends = \"paper.toml\"\ntitle = \"Named\"\n[dataset]\nnames = [\"lab\"]\n[selection]\n\

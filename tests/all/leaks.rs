@@ -1,4 +1,4 @@
-//! The figures of leak reports, computed again in Python from the arrays that `etcbench export` writes.
+//! The numbers of leak reports, recomputed in Python from the arrays that `etcbench export` writes.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

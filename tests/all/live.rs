@@ -1,5 +1,5 @@
-//! Captures that are still being written, through the real binary: flows are answered while the pipe is open, and nothing is
-//! lost when it closes or Ctrl-C comes.
+//! Live captures through the real binary: flows are classified while the pipe is open, and nothing is lost when it
+//! closes or on Ctrl-C.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::common::Project;
 use crate::common::every_stage::{RUN, project};
 
-/// Much longer than an answer takes on a busy machine.
+/// Much longer than a decision takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A project with a model on bytes and one on statistics.
@@ -24,7 +24,7 @@ fn project_with_models() -> Project {
     project
 }
 
-/// A run of `classify` that reads a pipe.
+/// A process of `classify` that reads a pipe.
 struct Live {
     child: Child,
     input: Option<ChildStdin>,
@@ -58,7 +58,7 @@ impl Live {
         line.split(',').map(str::to_owned).collect()
     }
 
-    /// What is left of the lines, what was told, and how it ended.
+    /// Returns the remaining lines, standard error, and the exit status.
     fn end(mut self) -> (Vec<Vec<String>>, String, ExitStatus) {
         drop(self.input.take());
         let rest = self.lines.iter().map(|line| line.split(',').map(str::to_owned).collect()).collect();
@@ -67,7 +67,7 @@ impl Live {
     }
 }
 
-/// Bytes of the header and of the packets of the first flow.
+/// Returns the number of bytes of the header and of the packets of the first flow.
 fn first_flow(capture: &[u8]) -> usize {
     (0..4).fold(24, |place, _| {
         place + 16 + u32::from_le_bytes(capture[place + 8..place + 12].try_into().unwrap()) as usize
@@ -82,7 +82,7 @@ fn flows_are_decided_while_the_capture_is_written() {
     let first = first_flow(&capture);
     live.write(&capture[..first]);
     assert_eq!(live.next()[..2], ["event", "flow_id"]);
-    // The pipe is open, and no flow is over.
+    // The pipe is open, and no flow has ended.
     let decided = live.next();
     assert_eq!(decided[0], "decision");
     live.write(&capture[first..]);
@@ -123,12 +123,12 @@ fn a_model_on_whole_flows_decides_at_their_end() {
     assert!(status.success() && told.contains("this model needs features of complete flows"), "{told}");
     assert_eq!(lines.len(), 11);
     assert!(lines[1..].iter().all(|line| line[0] == "end"), "{lines:?}");
-    // One line per flow and no events, as of a file.
+    // One line per flow and no events, as for a file.
     let mut live = Live::start(&project, &["bytes.safetensors", "--decide-after", "end"]);
     live.write(&capture);
     let (lines, ..) = live.end();
     assert_eq!((lines.len(), lines[0][0].as_str()), (11, "flow_id"));
-    // And a file can be decided early.
+    // Flows of a file can also be decided early.
     let early = ["classify", "bytes.safetensors", "data/small/one.pcap", "--decide-after", "packets"];
     let output = String::from_utf8(project.done(&early).stdout).unwrap();
     assert_eq!(output.lines().filter(|line| line.starts_with("decision,")).count(), 10, "{output}");

@@ -1,5 +1,5 @@
-//! Tests through the real binary and the library's public face, in one program, so that they link once. Two stand apart, because
-//! they measure their whole process: `deep_step` counts allocations and `synth_tshark` memory.
+//! Tests through the real binary and the library's public API, in one program so that they link once. Two are separate
+//! because they measure their whole process: `deep_step` counts allocations and `synth_tshark` memory.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! Where a project is and what a name means: an empty folder, a folder inside a project, a project of one's own; experiments and
-//! runs by name in every command.
+//! Finding the project and resolving names: an empty folder, a folder inside a project, a user's own project;
+//! experiments and runs by name in every command.
 
 use std::fs;
 use std::path::Path;
@@ -26,13 +26,13 @@ fn an_empty_folder_has_what_comes_with_the_program() {
         for entry in fs::read_dir(root.join(part)).unwrap() {
             let path = entry.unwrap().path();
             let Some(name) = path.file_name().unwrap().to_str().unwrap().strip_suffix(".toml") else { continue };
-            // A file without a title is what others extend.
+            // A file without a title is only a base for others.
             if fs::read_to_string(&path).unwrap().lines().any(|line| line.starts_with("title = ")) {
                 assert!(listed.contains(&format!("\n  {name}: ")), "{name} in {listed}");
             }
         }
     }
-    // The paper's printed tables are audited, and its experiments are found; the captures are not here.
+    // The paper's printed tables can be audited and its experiments found; the captures are missing.
     assert_eq!(etcbench(folder.path(), &["audit"]).status.code(), Some(1));
     let missing = etcbench(folder.path(), &["run", "table2"]);
     assert_eq!(missing.status.code(), Some(2));
@@ -40,9 +40,9 @@ fn an_empty_folder_has_what_comes_with_the_program() {
     let lines: Vec<&str> = told.lines().collect();
     assert!(lines.len() == 3 && lines[0].starts_with("etcbench: dataset iscxvpn2016 not found;"), "{told}");
     assert_eq!(lines[2], "  without it: etcbench run table2 --data synth --size demo");
-    // Nothing is written where nothing is asked for.
+    // Nothing is written unless requested.
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
-    // Folders that are called as those of a project, and hold other things, make none of the one that they are in.
+    // Folders with the names of a project's folders but other content do not make their parent a project.
     for name in ["experiments", "data", "below"] {
         fs::create_dir(folder.path().join(name)).unwrap();
     }
@@ -63,7 +63,7 @@ fn a_new_project_runs_its_first_experiment() {
     let again = etcbench(folder.path(), &["init"]);
     assert!(again.status.success());
     assert!(fs::read_to_string(&experiment).unwrap().contains("[\"random_forest\"]"), "what is there stays");
-    // From a folder below, by its name.
+    // From a subfolder, by name.
     let run = etcbench(&folder.path().join("models"), &["run", "first", "--size", "ci"]);
     assert!(run.status.success(), "{}", told(&run).1);
     assert!(folder.path().join("results/first-synth-ci/records.csv").is_file());

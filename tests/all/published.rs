@@ -1,5 +1,5 @@
-//! Data as others publish them, through the real binary: sequences without captures under the models that read sequences, what
-//! they do not hold refused with a word, and the published feature files, where they are beside the checkout.
+//! Published data without captures through the real binary: sequences with the models that read them, refusals of what
+//! the data does not contain, and the published feature files, if present next to the checkout.
 
 use std::fs;
 use std::path::Path;
@@ -53,7 +53,7 @@ input = ["sequences", "statistics", "sequences_and_statistics"]
 trees = 10
 "#;
 
-/// A folder per class of text files: long packets to and fro, and short ones in one direction.
+/// Writes a folder of text files per class: long packets in both directions, and short ones in one direction.
 pub(crate) fn project() -> Project {
     let project = Project::new();
     project.write("data/small.toml", DATASET);
@@ -84,13 +84,13 @@ fn sequences_without_captures_are_read_by_the_models_that_read_sequences() {
     for model in ["sequence_cnn", "deep_fingerprinting", "knn", "random_forest"] {
         assert!(records.contains(model), "{model}");
     }
-    // Lengths alone tell the classes apart.
+    // Lengths alone distinguish the classes.
     let forest: Vec<&str> =
         records.lines().filter(|line| line.contains("random_forest") && line.contains(",accuracy,")).collect();
     assert!(forest.len() == 3 && forest.iter().all(|line| line.ends_with(",1.0")), "{forest:?}");
     let leaks = fs::read_to_string(folder.join("leaks.csv")).unwrap();
     assert!(leaks.contains("packet_length_mean") && leaks.contains("duration"), "{leaks}");
-    // What the files do not say is in no statistic.
+    // No statistic uses what the files do not contain.
     for unknown in ["payload", "header_bytes", "initial_window", "forward_syn", "is_tcp"] {
         assert!(!leaks.contains(unknown), "{unknown}");
     }
@@ -137,7 +137,7 @@ fn what_the_flows_do_not_hold_is_refused_with_a_word() {
     project.refused(&elmo, &["no packet bytes", "pre-trained"]);
 }
 
-/// The published feature files under `../shared/data`, by the definitions that ship.
+/// The published feature files under `../shared/data`, with the shipped definitions.
 #[test]
 fn all_published_feature_files_load() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

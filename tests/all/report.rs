@@ -1,5 +1,5 @@
-//! The report end to end through the real binary: small runs on generated captures in, one page, tables and figures
-//! out; the page in a browser, and the PDF, where the machine has what they need.
+//! The report end to end through the real binary: from small runs on generated captures to the page, tables and
+//! figures; also the page in a browser, and the PDF, if the machine has the programs.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -55,7 +55,7 @@ fn the_page_has_every_part_and_loads_nothing() {
     ] {
         assert!(page.contains(part), "{part} is not in the page");
     }
-    // Nothing that a browser would fetch; words such as the address of a dataset are text.
+    // Nothing that a browser would fetch; addresses of datasets are plain text.
     for fetched in
         ["src=", "url(", "@import", "href=\"http", "href='http", "fetch(", "XMLHttpRequest", "var(--series-8"]
     {
@@ -89,12 +89,12 @@ fn tables_and_figures_are_files_and_the_same_records_give_the_same_bytes() {
         }
     }
     assert!(included > 15, "{index}");
-    // A figure in the document says what it shows; names in a title are no LaTeX commands.
+    // A figure in the document has a title; names in titles are escaped for LaTeX.
     assert!(
         index.contains("\\titled{Critical difference over 2 tables: without\\_shortcuts, size ci}\n\\drawn{"),
         "{index}"
     );
-    // One run alone, by its name; published numbers stand in its table.
+    // A single run, by name; its table has published numbers.
     project.done(&["report", "table3-synth-ci", "-o", "one.html", "--paper", "one"]);
     let one = read(project.path("one.html"));
     assert!(one.contains("<tr class=published>") && !one.contains("table5-synth-ci"));
@@ -111,7 +111,7 @@ fn what_is_not_there_is_told() {
     project.refused(&["report", "broken"], &["broken/run.json", "a run's folder contains this file"]);
 }
 
-/// A browser, or none with a word about it.
+/// Finds a browser; prints a message if there is none.
 fn chromium() -> Option<PathBuf> {
     let named = std::env::var_os("ETCBENCH_CHROMIUM").map(PathBuf::from);
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -126,7 +126,7 @@ fn chromium() -> Option<PathBuf> {
     found
 }
 
-/// Uses the page as a reader would, and tells what came of it.
+/// Uses the page like a reader, and returns the outcome.
 const USE: &str = r##"
 const told = {};
 const results = document.querySelector("#results .table");
@@ -253,7 +253,7 @@ fn the_pdf_is_made_where_there_is_latex() {
     project.done(&["report", "-o", "paper.html", "--paper", paper.to_str().unwrap()]);
     std::fs::copy(root.join("paper/results.tex"), paper.join("results.tex")).unwrap();
     let run = |path: &str| Command::new(root.join("scripts/paper")).arg(&paper).env("PATH", path).output().unwrap();
-    // Without LaTeX the script says what to install.
+    // Without LaTeX the script prints what to install.
     let tools = folder.path().join("tools");
     std::fs::create_dir(&tools).unwrap();
     for tool in ["bash", "dirname", "realpath", "env"] {

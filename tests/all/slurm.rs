@@ -1,7 +1,7 @@
-//! A sweep on a real Slurm: a controller and two nodes on this machine, made for the test. A node dies while it computes
-//! a unit, a point fails and is submitted again alone, and the results are those of a run on one machine.
+//! A sweep on a real Slurm: a controller and two nodes on this machine, created for the test. A node dies while it
+//! computes a unit, a failed point is resubmitted alone, and the results equal those of a run on one machine.
 //!
-//! Needs root and Slurm's daemons (Debian: `slurm-wlm` and `munge`); skipped, and said so, where they are missing.
+//! Needs root and Slurm's daemons (Debian: `slurm-wlm` and `munge`); skipped with a message if they are missing.
 
 use std::fs;
 use std::net::TcpListener;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::{Project, contents, write_points};
 
-/// Longer than anything takes on a machine that has much else to do.
+/// Longer than anything takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(240);
 
 const SWEEP: &str = r#"
@@ -40,13 +40,13 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// One controller and two nodes of a processor each; they end with this.
+/// A controller and two nodes with one CPU each, stopped when dropped.
 struct Cluster {
     folder: tempfile::TempDir,
 }
 
 impl Cluster {
-    /// None, and a word why, where it cannot be.
+    /// Returns `None` and prints the reason if it cannot be started.
     fn start() -> Option<Self> {
         for name in ["munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol"] {
             if program(name).is_none() {
@@ -64,7 +64,7 @@ impl Cluster {
         for folder in ["state", "spool", "log"] {
             fs::create_dir(cluster.folder.path().join(folder)).unwrap();
         }
-        // The key of a cluster that nothing else can reach.
+        // The key of an isolated cluster.
         fs::write(at("munge.key"), [7; 1024]).unwrap();
         set_mode(&at("munge.key"), 0o600);
         let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
@@ -155,10 +155,10 @@ impl Cluster {
         }
     }
 
-    /// The daemon dies at once; whatever it had started lives on, as on a node that only lost its network.
+    /// Kills the daemon at once; its children survive, as on a node that only lost its network.
     fn kill_node(&self, node: &str) {
         self.signal("-KILL", &format!("slurmd-{node}.pid"));
-        // What the controller would find out by itself after minutes.
+        // The controller would notice this by itself only after minutes.
         self.said("scontrol", &["update", &format!("nodename={node}"), "state=down", "reason=test"]);
     }
 }
@@ -177,12 +177,12 @@ fn set_mode(path: &str, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// The states of the units that were begun, with the nodes they are on.
+/// Returns the states of the started units, with their nodes.
 fn begun(project: &Project) -> Vec<(PathBuf, String, String)> {
     let folder = project.path("results/sweeps/points-points-full/units");
     let entries = fs::read_dir(folder).into_iter().flatten();
     let read = |path: PathBuf| {
-        // A record that is being written has another name yet.
+        // A record that is still being written has a different name.
         path.extension().filter(|extension| *extension == "json")?;
         let record: serde_json::Value = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
         Some((path, record["state"].as_str()?.to_owned(), record["host"].as_str()?.to_owned()))
@@ -213,13 +213,13 @@ fn a_sweep_survives_a_node_and_a_failed_point_and_gives_the_bytes_of_one_machine
     let output = etcbench(&submit);
     assert!(output.status.success(), "{}", told(&output));
     assert!(told(&output).contains("6 of 6 units submitted"), "{}", told(&output));
-    // The same command while all is in the queue submits nothing a second time.
+    // The same command submits nothing again while everything is in the queue.
     let output = etcbench(&submit);
     assert!(told(&output).contains("already in Slurm's queue"), "{}", told(&output));
 
     let mut killed = None;
     cluster.until("a unit runs on node2", || {
-        // The last two units are of the point that fails by itself.
+        // The last two units belong to the failing point.
         let long = |path: &PathBuf| path.file_stem().is_some_and(|number| number.to_string_lossy().as_ref() < "00004");
         killed =
             begun(&project).into_iter().find(|(path, state, host)| long(path) && state == "begun" && host == "node2");
@@ -237,7 +237,7 @@ fn a_sweep_survives_a_node_and_a_failed_point_and_gives_the_bytes_of_one_machine
     assert!(begun(&project).iter().any(|(path, state, _)| *path == killed && state == "done"), "the killed unit");
     assert!(!project.path("results/points-points-full").exists(), "nothing is put together while points are missing");
 
-    // The point can be computed now: it alone is submitted again, and a job puts the results together.
+    // The point can be computed now: only it is resubmitted, and a job combines the results.
     project.done(&["split", "points", "--variants", "trees=few", "-o", "split.csv"]);
     let output = etcbench(&submit);
     assert!(output.status.success(), "{}", told(&output));
@@ -246,7 +246,7 @@ fn a_sweep_survives_a_node_and_a_failed_point_and_gives_the_bytes_of_one_machine
     cluster.until("the queue is empty again", || cluster.said("squeue", &["-h"]).is_empty());
     let gathered = contents(&project.path("results/points-points-full"));
 
-    // Nothing is left to submit. One more seed of one point is, and the command may stay until it is there.
+    // Nothing is left to submit. One more seed of one point is submitted, and the command waits for it.
     let output = etcbench(&submit);
     assert!(output.status.success() && !told(&output).contains("submitted"), "{}", told(&output));
     assert_same(&gathered, &project.path("results/points-points-full"));

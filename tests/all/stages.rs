@@ -1,5 +1,5 @@
-//! A cache entry is never reused when something that matters to it changed, and always when nothing did: every key of
-//! an experiment is changed, and the stages that must run again do, and only those.
+//! A cache entry is reused if and only if nothing that affects it has changed: changes every key of an experiment and
+//! checks that exactly the stages that must run again do.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -9,16 +9,16 @@ use etcbench::experiment::{self, Cache, Overrides, Recipe, Run, Settings};
 use etcbench::model::Device;
 use etcbench::progress::Silent;
 
-/// What is trained again.
+/// The models that are trained again.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Again {
     /// Nothing.
     Nothing,
     /// One model, as rows name it.
     Model(&'static str),
-    /// Every model that reads bytes.
+    /// All models that read bytes.
     Bytes,
-    /// What reads sequences.
+    /// All models that read sequences.
     Sequences,
     /// Everything.
     All,
@@ -336,7 +336,7 @@ fn a_changed_key_runs_the_right_stages_again_and_only_those() {
     let recipe = Recipe::of_experiment(&first.experiment).unwrap();
     let elmo = experiment::pretrain_datasets(&recipe, &["other".to_owned()], 3, &bench.settings, &Silent).unwrap();
     bench.project.write("elmo.safetensors", elmo.to_bytes().unwrap());
-    // Another file of the same name is another ELMo.
+    // Another file with the same name is a different ELMo.
     let pretrained = "model.attention_lstm.elmo.pretrained=\"elmo.safetensors\"";
     assert_eq!(computed(&bench.run(pretrained), "fits"), 1);
     let elmo = experiment::pretrain_datasets(&recipe, &["other".to_owned()], 4, &bench.settings, &Silent).unwrap();
@@ -355,7 +355,7 @@ fn a_changed_key_runs_the_right_stages_again_and_only_those() {
             assert_eq!(!row.reused, reads(row), "{assignments}: {} {}", row.key.model, row.key.input);
         }
         if again == Model("byte_transformer") {
-            // What only the learning of classes depends on leaves what was pre-trained.
+            // Keys that only affect supervised training do not repeat the pre-training.
             let key = assignments.split('.').nth(2).unwrap_or_default().split('=').next().unwrap_or_default();
             let network =
                 ["patch", "embedding", "layers", "heads", "feed_forward", "dropout", "mask_ratio", "weight_decay"];
@@ -370,7 +370,7 @@ fn a_changed_key_runs_the_right_stages_again_and_only_those() {
             assert!(!elmo, "{assignments}: ELMo");
         }
     }
-    // Nothing of the original was lost on the way.
+    // The original entries are still complete.
     let last = bench.run("");
     assert!(last.stages.values().all(|count| count.computed == 0), "{:?}", last.stages);
     assert_eq!(last.rows.len(), 15);
@@ -413,7 +413,7 @@ fn changed_files_run_everything_again_and_untouched_ones_nothing() {
     let bench = bench(&untuned());
     bench.run("");
     let definition = std::fs::read_to_string(bench.project.path("data/small.toml")).unwrap();
-    // A comment changes no flow.
+    // A comment does not change flows.
     bench.project.write("data/small.toml", format!("{definition}# checked again\n"));
     let run = bench.run("");
     assert_eq!(computed(&run, "fits"), computed(&run, "flows") * 15, "both or none");
@@ -460,7 +460,7 @@ fn a_changed_key_of_tuning_tries_what_was_not_tried_and_fits_what_was_not_fitted
     let bench = bench(&format!("{text}{tune}"));
     // By model and input: the settings that were tried, and those that were fitted.
     let mut seen: BTreeMap<(String, String), [BTreeSet<String>; 2]> = BTreeMap::new();
-    // A key that a space gained is `default` in what was tried before.
+    // A key that was added to a space is `default` in earlier trials.
     let of =
         |setting: &str| setting.split(", ").filter(|part| !part.ends_with("= default")).collect::<Vec<_>>().join(", ");
     let (mut all_tried, mut all_fitted) = (0, 0);
@@ -482,7 +482,7 @@ fn a_changed_key_of_tuning_tries_what_was_not_tried_and_fits_what_was_not_fitted
     assert!(all_tried > 20 && all_fitted > 3, "{all_tried} {all_fitted}");
 }
 
-/// Changes of how folds are made, and from which fold on fits are computed again; none where none is.
+/// Changes of the folds, and the first fold from which fits are recomputed; `None` if none are.
 const FOLDS: &[(&str, Option<usize>)] = &[
     ("", Some(0)),
     ("split.folds=3", Some(0)),

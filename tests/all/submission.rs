@@ -1,5 +1,5 @@
-//! Bundles of runs: what an honest run claims is found again whatever its settings were, and a bundle that was tampered with
-//! is refused with the reason, although all hashes in it are right again.
+//! Bundles of runs: the claims of an honest run are reproduced with any settings, and a tampered bundle is refused with
+//! the reason, even though all hashes in it are valid.
 
 mod tampered;
 mod tamperings;
@@ -63,7 +63,7 @@ validation = 0.25
 test = 0.25
 "#;
 
-/// Folds, settings that are tried, and what decisions cost.
+/// Folds, tuning, and costs of decisions.
 const TUNED: &str = r#"
 title = "Tuned"
 seeds = [0]
@@ -107,7 +107,7 @@ fn project() -> Project {
     project
 }
 
-/// The last line of standard error of a run says where its results are.
+/// Returns the results folder, from the last line of standard error of a run.
 fn run(project: &Project, arguments: &[&str]) -> String {
     let output = project.done(arguments);
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -138,7 +138,7 @@ fn sha256(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
-/// Writes files as a bundle with a right index, as anybody can.
+/// Writes files as a bundle with a valid index, as anyone can.
 fn write(path: &Path, files: &Files) {
     let mut files = files.clone();
     files.remove("bundle.json");
@@ -156,7 +156,7 @@ fn write(path: &Path, files: &Files) {
     fs::write(path, zstd::encode_all(archive.into_inner().unwrap().as_slice(), 1).unwrap()).unwrap();
 }
 
-/// Exit code and standard output of a check.
+/// Returns the exit code and the output of a check.
 fn check(project: &Project, bundle: &str) -> (Option<i32>, String) {
     let output = project.etcbench(&["submission", "check", bundle]);
     let told = [output.stdout, output.stderr].concat();
@@ -190,7 +190,7 @@ fn a_bundle_that_was_tampered_with_is_refused_with_the_reason() {
     assert!(tried >= 40, "{tried}");
 }
 
-/// Packs a run, twice to the same bytes, and expects nothing to be found in it.
+/// Packs a run twice to the same bytes, and expects the check to pass.
 #[track_caller]
 fn passes(project: &Project, what: &str, arguments: &[&str]) -> PathBuf {
     let folder = run(project, arguments);
@@ -223,7 +223,7 @@ fn bundles_of_all_kinds_of_settings_pass() {
     passes("three threads and processes", &with(&["--threads", "3", "--jobs", "2", "--overwrite"]));
     passes("more seeds, saved models", &with(&["--seeds", "5", "--save-models"]));
     passes("one variant", &with(&["--variants", "captures"]));
-    // One seed is enough to see what a key does.
+    // One seed is enough to see the effect of a key.
     project.write("experiments/quick.toml", PLAIN.replace("[0, 1, 2]", "[0]"));
     let quick = |more: &[&'static str]| [&["run", "quick"][..], more].concat();
     passes("other packets", &quick(&["--set", "feature.packets=2", "--set", "selection.maximum_flows_per_class=30"]));
@@ -299,7 +299,7 @@ fn bundles_of_all_kinds_of_data_and_models_pass() {
     project.write("experiments/given.toml", format!("{head}[split]\nmethod = \"file\"\npath = \"split.csv\"\n"));
     passes("a split file", &["run", "given"]);
     assert!(passed >= 6, "{passed}");
-    // Flows that are published without captures.
+    // Published flows without captures.
     let published = crate::published::project();
     let folder = run(&published, &["run", "small", "--models", "knn,random_forest"]);
     passes_as_it_is(&published, "a published layout", &folder);
@@ -326,12 +326,12 @@ fn external_and_imported_models_pass_and_their_cards_say_what_they_are() {
     let program = &cards[0]["program"];
     assert_eq!(program["digest"].as_str().unwrap().len(), 64, "{program}");
     assert!(program["versions"].as_str().unwrap().contains("Python") && program["run"][0] == "python3", "{program}");
-    // Whoever checks need not have the model.
+    // The check does not need the model.
     let elsewhere = Project::new();
     fs::copy(&bundle, elsewhere.path("there.etcbundle")).unwrap();
     let (code, told) = check(&elsewhere, "there.etcbundle");
     assert_eq!(code, Some(0), "{told}");
-    // A seed of it that is missing is.
+    // Missing fits of it are reported.
     let mut tampered = Tampered(files);
     tampered.edit_json("run.json", |run| run["fits"].as_array_mut().unwrap().retain(|fit| fit["model"] != "faulty"));
     tampered.retain_lines("records.csv", |line| !line.contains(",faulty,"));
@@ -365,7 +365,7 @@ fn what_is_no_bundle_or_cannot_be_packed_is_refused() {
     project.refused(&["submission", "check", "missing.etcbundle"], &["missing.etcbundle: "]);
     let folder = run(&project, &["run", "plain", "--variants", "random", "--seeds", "3"]);
     let bundle = pack(&project, &folder);
-    // The name holds the identity, which is told too.
+    // The name contains the identity, which is also printed.
     let name = bundle.file_name().unwrap().to_str().unwrap();
     let identity = sha256(&read(&bundle)["bundle.json"]);
     assert_eq!(name, format!("plain-many-full-{}.etcbundle", &identity[..16]));
@@ -432,7 +432,7 @@ fn a_leaderboard_is_of_the_bundles_that_pass_and_is_the_same_bytes_again() {
     let (code, page, table) = site("site");
     assert_eq!(code, Some(0));
     assert!(site("again") == (code, page.clone(), table.clone()), "the same bundles give other bytes");
-    // Models of two bundles stand in one table, since they are of the same splits; each rung is a table of its own.
+    // Models of two bundles share a table, since they have the same splits; each rung is a separate table.
     let rows: Vec<BTreeMap<String, String>> =
         csv::Reader::from_reader(table.as_bytes()).deserialize().map(Result::unwrap).collect();
     let of = |experiment: &str, variant: &str| {
@@ -458,7 +458,7 @@ fn a_leaderboard_is_of_the_bundles_that_pass_and_is_the_same_bytes_again() {
     ] {
         assert!(page.contains(word), "{word}");
     }
-    // A bundle in which something is found is named, and is no entry.
+    // A bundle that fails the check is named, but is not an entry.
     let first = fs::read_dir(project.path("bundles")).unwrap().next().unwrap().unwrap().path();
     let mut tampered = Tampered(read(&first));
     tampered.edit_record(&[",macro_f1,"], |value| value + 0.01);
@@ -484,7 +484,7 @@ fn a_bundle_is_run_again_where_its_data_is() {
     };
     let (code, told) = again(&name);
     assert!(code == Some(0) && told.contains("nothing found, and the same when rerun"), "{told}");
-    // Results of other settings, with all that follows from them: nothing but running it again shows it.
+    // Results of other settings, consistently in all files: only a rerun reveals this.
     let other = run(&project, &["run", "plain", "--set", "model.knn.k=25"]);
     let invented = project.path("results/invented");
     for path in every_stage::files(&project.path(&other)) {
@@ -536,7 +536,7 @@ fn an_appendix_says_what_the_run_knows_and_nothing_else() {
     let latex = String::from_utf8(project.done(&["appendix", &folder, "--format", "latex", "-o", "-"]).stdout).unwrap();
     assert!(latex.starts_with("\\section{Reproducibility: Tuned}\n") && latex.contains("random\\_forest"), "{latex}");
     assert_eq!(latex.matches("\\begin{description}").count(), latex.matches("\\end{description}").count());
-    // Both forms say the same.
+    // Both formats have the same content.
     assert_eq!(latex.matches("\\item[").count(), text.matches("\n- **").count());
 }
 

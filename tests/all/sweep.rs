@@ -1,5 +1,5 @@
-//! Sweeps end to end through the real binary: points as variants, tables and curves, and units that processes compute
-//! side by side.
+//! Sweeps end to end through the real binary: points as variants, tables and curves, and units computed by several
+//! processes.
 
 use std::fs;
 use std::path::Path;
@@ -49,7 +49,7 @@ fn a_sweep_ends_in_a_table_and_a_curve() {
     // Two models, a confidence band each, and three points each with its value.
     assert_eq!((figure.matches("fill-opacity=\"0.16\"").count(), figure.matches(" ± ").count()), (2, 6), "{figure}");
     assert!(folder.join("predictions/model.knn.k=9-knn-statistics-seed2.csv").is_file());
-    // A part of the sweep is what it is within the whole.
+    // A part of the sweep has the same results as in the whole.
     let output = project.done(&[&RUN[..], &["--variants", "model.knn.k=5"]].concat());
     assert!(text(&output.stderr).contains("6 fits, 6 of them from the cache"), "{}", text(&output.stderr));
     project.refused(&[&RUN[..], &["--variants", "model.knn.k=7"]].concat(), &["model.knn.k=7", "model.knn.k=9"]);
@@ -73,7 +73,7 @@ fn units_side_by_side_leave_the_same_results_and_go_on_where_they_were() {
     let status = text(&parts.done(&["sweep", "status"]).stdout);
     assert!(status.contains("points-points-full | 9 done"), "{status}");
 
-    // A unit whose results are gone is computed again, whatever its record says, and no other is.
+    // Only a unit whose results are missing is computed again, whatever its record says.
     let record = parts.path("results/sweeps/points-points-full/units/00004.json");
     let before: serde_json::Value = serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();
     let fit = parts.path("results/cache/fits").join(before["fits"][0].as_str().unwrap());
@@ -87,7 +87,7 @@ fn units_side_by_side_leave_the_same_results_and_go_on_where_they_were() {
     assert_eq!(fs::read(parts.path("results/sweeps/points-points-full/units/00003.json")).unwrap(), untouched);
     assert!(fit.is_file() && fs::read(&fit).unwrap().len() > whole_fit.len() / 2);
 
-    // Another experiment under the same name has units of its own.
+    // Another experiment with the same name has its own units.
     parts.write("experiments/points.toml", SWEEP.replace("[9, 1, 5]", "[9, 1]"));
     parts.refused(&["sweep", "status", "points-points-full"], &["have changed", "again"]);
     parts.done(&jobs);

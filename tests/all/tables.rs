@@ -1,5 +1,5 @@
-//! The five tables end to end through the real binary: generated captures in, tables out, held to the
-//! stored tolerances; and the same bits on repeated runs and at any number of threads.
+//! The five tables end to end through the real binary: from generated captures to tables, checked against the stored
+//! tolerances; and the same bits in repeated runs and with any number of threads.
 
 use std::fs;
 
@@ -20,7 +20,7 @@ fn the_five_tables_on_generated_captures_are_within_their_tolerances() {
     for name in ["facebook_audio", "filetrans", "browsing", "non_vpn", "attention_lstm", "gradient_boosting"] {
         assert!(text.contains(name), "{name} is not in the printed tables");
     }
-    // A tolerance that is missed is exit code 1 and a line that names it.
+    // A tolerance that is not met causes exit code 1 and a line that names it.
     let path = project.path("results/tolerances/table1-synth-ci.toml");
     let strict: String = fs::read_to_string(&path)
         .unwrap()

@@ -1,5 +1,5 @@
-//! What a person and a program read of runs at the terminal: what tells runs apart, how a run ends, `--quiet`, `--verbose`
-//! and `--json`.
+//! Output of runs at the terminal, for users and programs: what distinguishes runs, how a run ends, `--quiet`,
+//! `--verbose` and `--json`.
 
 use std::fs;
 
@@ -17,7 +17,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// The one object that a command prints.
+/// Returns the single object that a command prints.
 fn object(stdout: &[u8]) -> Value {
     let text = text(stdout);
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
@@ -33,7 +33,7 @@ fn runs_are_told_apart() {
     let runs = listed["runs"].as_array().unwrap();
     assert_eq!(runs.len(), 2, "{listed}");
     let changed = runs.iter().find(|run| run["overrides"][0] == "--set feature.packets=1").unwrap();
-    // As typed, but for where on this machine the file lies.
+    // As typed, except for the location of the file on this machine.
     assert_eq!(changed["command"], "etcbench run experiments/small.toml --set feature.packets=1");
     let plain = runs.iter().find(|run| run["name"] == "small-small-full").unwrap();
     assert_eq!((&plain["command"], &plain["overrides"]), (&Value::from("etcbench run small"), &Value::Array(vec![])));
@@ -51,7 +51,7 @@ fn runs_are_told_apart() {
     let lines = text(&project.done(&["list", "runs"]).stdout);
     assert!(lines.contains("[1 seed, 1 fit, "), "{lines}");
     assert!(lines.contains("; --set feature.packets=1\n") && lines.contains(" UTC; macro F1 "), "{lines}");
-    // A run of a version that kept nothing of it is listed and read as before.
+    // A run of a version that stored none of this is listed and read as before.
     let path = project.path("results/small-small-full/run.json");
     let mut old: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     for key in ["invocation", "best"] {
@@ -77,7 +77,7 @@ fn a_run_ends_in_five_lines() {
         assert!(line.trim_start().starts_with(words), "{words}: {told}");
     }
     assert!(end[4].contains(" s; results in ./results/small-small-full"), "{told}");
-    // The next step is one that there is.
+    // The suggested next step exists.
     let next = end[0].trim_start().trim_start_matches("next: etcbench ").split(" (").next().unwrap();
     project.done(&next.split(' ').collect::<Vec<_>>());
     assert!(text(&output.stdout).starts_with("**Small (small, full)**"), "{}", text(&output.stdout));

@@ -1,5 +1,5 @@
-//! What is done with runs once they are there, through the real binary: saved models classify captures, expectations
-//! are checked and renewed, runs are compared, ranked and listed.
+//! Commands on stored runs through the real binary: classifying captures with saved models, checking and updating
+//! expectations, comparing, ranking and listing runs.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -26,14 +26,14 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// The only folder in `results` whose name begins so.
+/// Returns the only folder in `results` with this prefix.
 fn run_folder(project: &Project, prefix: &str) -> String {
     let entries = fs::read_dir(project.path("results")).unwrap();
     let mut names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     names.find(|name| name.starts_with(prefix)).unwrap()
 }
 
-/// Probabilities by flow, as they are written.
+/// Returns probabilities by flow, as written.
 fn probabilities(text: &str) -> BTreeMap<String, Vec<String>> {
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let header = reader.headers().unwrap().clone();
@@ -80,7 +80,7 @@ fn every_kind_of_model_classifies_captures_as_it_did_in_its_run() {
     assert_eq!(names.len(), 14, "{names:?}");
     let listed = text(&project.done(&["list", "models"]).stdout);
     assert_eq!(listed.lines().count(), 14, "{listed}");
-    // Units put together leave the same models.
+    // Combined units have the same models.
     let models = project.path(&format!("results/{run}/models"));
     let saved = || -> BTreeMap<std::ffi::OsString, Vec<u8>> {
         let entries = fs::read_dir(&models).unwrap().map(Result::unwrap);
@@ -169,7 +169,7 @@ fn runs_are_checked_compared_ranked_and_listed() {
     assert!(proposed.contains("-expected = 0.111\n+expected = "), "{proposed}");
     assert_eq!(proposed.lines().filter(|line| line.starts_with('+')).count(), 2, "{proposed}");
 
-    // The same again is the same; one seed fewer is not.
+    // A repeated run has the same results; one with fewer seeds does not.
     table(first, "2");
     let again = run_folder(&project, "table3-synth-ci-");
     let same = project.done(&["compare", "table3-synth-ci", &again]);

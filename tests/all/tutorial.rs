@@ -1,5 +1,5 @@
-//! The tutorial word by word: its files are written and its commands run as they stand there. Of its recipe for a model of
-//! one's own, the files that it names are those in which a model is named.
+//! The tutorial works as written: writes its files and runs its commands. The files named in its recipe for a new model
+//! are exactly those in which a model is named.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,7 +8,7 @@ use std::process::Command;
 
 use etcbench::model::{Implementation, ModelKind};
 
-/// The fenced blocks of a page: what stands behind the fence, and the lines.
+/// Returns the fenced blocks of a page: the info string and the lines.
 fn blocks(page: &str) -> Vec<(String, Vec<&str>)> {
     let mut blocks = Vec::new();
     let mut open: Option<(String, Vec<&str>)> = None;
@@ -62,7 +62,7 @@ fn the_tutorial_works_word_by_word() {
     assert!(folder.path().join("results/tolerances/mine-mine-full.toml").is_file());
 }
 
-/// The sources that are no tests, each without its tests and comments, by their names from the project's folder.
+/// Returns the sources except tests, each without test modules and comments, by path in the project.
 fn sources() -> Vec<(PathBuf, String)> {
     fn below(folder: &Path, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(folder).unwrap() {
@@ -98,7 +98,7 @@ fn sources() -> Vec<(PathBuf, String)> {
     sources
 }
 
-/// Whether a name stands in code as a word of its own.
+/// Returns whether a name occurs in code as a whole word.
 fn names(code: &str, name: &str) -> bool {
     let is_word = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
     code.match_indices(name).any(|(at, _)| {
@@ -136,7 +136,7 @@ fn models_and_the_default_implementation_are_named_in_one_place() {
         let place = |path: &Path| is_own(path) || path == table;
         let quoted = format!("\"{kind}");
         for (path, code) in sources.iter().filter(|(path, _)| !place(path)) {
-            // Modules of a model may be used by another; its name as data may not.
+            // Another model may use the modules of a model, but not its name as data.
             let outside = !path.starts_with(model);
             let says = names(code, &quoted) || outside && names(code, kind);
             let is_count = kind == "majority" && path == Path::new("crates/leaks/src/scores.rs");

@@ -1,5 +1,5 @@
-//! What belongs to the user stays: files in a results folder, an older run with other results, and whatever a name leads to
-//! that is given for an output: a link, a pipe, a device, a file that others may not read.
+//! User files are preserved: files in a results folder, an older run with other results, and the targets of output
+//! paths: a link, a pipe, a device, a file that others may not read.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +11,7 @@ use crate::common::{Project, contents, every_stage, small_experiment};
 
 const RUN: [&str; 2] = ["run", "experiments/small.toml"];
 
-/// A project with captures and an experiment that takes a moment.
+/// A project with captures and a fast experiment.
 fn project() -> Project {
     let project = every_stage::project();
     write_experiment(&project, 2);
@@ -28,7 +28,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// The runs in the results folder, by name.
+/// Returns the runs in the results folder, sorted by name.
 fn runs(project: &Project) -> Vec<String> {
     let entries = fs::read_dir(project.path("results")).unwrap().map(|entry| entry.unwrap().file_name());
     let mut names: Vec<String> = entries.map(|name| name.into_string().unwrap()).collect();
@@ -37,7 +37,7 @@ fn runs(project: &Project) -> Vec<String> {
     names
 }
 
-/// All bytes of a folder, by path.
+/// Returns the content of a folder, by path.
 fn bytes(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let files = every_stage::files(folder).into_iter();
     files.map(|path| (path.strip_prefix(folder).unwrap().to_owned(), fs::read(&path).unwrap())).collect()
@@ -64,7 +64,7 @@ fn a_run_removes_nothing_that_it_did_not_write() {
     };
     let models = |run: &str| every_stage::files(&project.path(&format!("results/{run}/models"))).len();
 
-    // The same again: nothing is kept, models and everything else stay.
+    // A repeated run: no older run is kept, models and everything else stay.
     let first = contents_of_run(&folder);
     for more in [&[][..], &["--jobs", "2"], &["--overwrite"], &["--no-cache"]] {
         let again = project.done(&[&RUN[..], more].concat());
@@ -73,12 +73,12 @@ fn a_run_removes_nothing_that_it_did_not_write() {
         assert_eq!((runs(&project).len(), models("small-small-full")), (1, 5), "{more:?}");
         assert!(contents_of_run(&folder) == first, "{more:?}");
     }
-    // Tables that `etcbench tables` makes again are the run's own.
+    // Tables that `etcbench tables` regenerates belong to the run.
     project.done(&["tables", "small"]);
     project.done(&RUN);
     assert_eq!(runs(&project).len(), 1);
 
-    // Another experiment: the run before is kept as it was, with its models; what is the user's stays.
+    // Another experiment: the previous run is kept unchanged, with its models; the user's files stay.
     let before = bytes(&folder);
     write_experiment(&project, 3);
     let told = text(&project.done(&RUN).stderr);
@@ -100,7 +100,7 @@ fn a_run_removes_nothing_that_it_did_not_write() {
         }
     }
 
-    // An edited table is the user's too, and the run that it is part of is kept.
+    // An edited table also belongs to the user, and its run is kept.
     fs::write(folder.join("tables/small.md"), "with a remark").unwrap();
     let told = text(&project.done(&RUN).stderr);
     assert!(told.contains("kept in ./results/small-small-full.2"), "{told}");
@@ -110,12 +110,12 @@ fn a_run_removes_nothing_that_it_did_not_write() {
     );
     assert!(fs::read_to_string(folder.join("tables/small.md")).unwrap().contains("| knn"));
 
-    // Asked to, a run replaces the older one, and nothing else.
+    // On request, a run replaces the older one, and nothing else.
     write_experiment(&project, 1);
     let told = text(&project.done(&[&RUN[..], &["--overwrite"]].concat()).stderr);
     assert!(!told.contains("kept") && runs(&project).len() == 3, "{told}");
     holds_own("overwritten");
-    // In units as well.
+    // Also in units.
     write_experiment(&project, 2);
     let told = text(&project.done(&[&RUN[..], &["--jobs", "2", "--overwrite"]].concat()).stderr);
     assert!(!told.contains("kept") && runs(&project).len() == 3, "{told}");
@@ -125,7 +125,7 @@ fn a_run_removes_nothing_that_it_did_not_write() {
     assert!(project.path("results/small-small-full.3/units.json").is_file());
     holds_own("in units");
 
-    // Of a run of an older version, names tell what it wrote.
+    // The files of a run of an older version are identified by name.
     fs::remove_file(folder.join("SHA256SUMS")).unwrap();
     project.done(&RUN);
     assert_eq!(runs(&project).len(), 4);
@@ -137,11 +137,11 @@ fn a_run_removes_nothing_that_it_did_not_write() {
     for name in ["notes.md", "plots/mine.svg", "models/mine.bin", "predictions.txt"] {
         assert_eq!(fs::read_to_string(folder.join(name)).unwrap(), name);
     }
-    // What might be the run's by its name alone is in one of the two.
+    // A file that may belong to the run by its name is in one of the two folders.
     assert!(project.path("results/small-small-full.4/tables/mine.csv").is_file());
 }
 
-/// The files of the run without those of the user, models aside.
+/// Returns the files of the run, without those of the user and models.
 fn contents_of_run(folder: &Path) -> BTreeMap<String, String> {
     let copy = tempfile::tempdir().unwrap();
     for path in every_stage::files(folder) {
@@ -195,8 +195,7 @@ fn older_runs_are_known_as_such() {
     );
 }
 
-/// Every option that names a file or folder to write, as the help of its subcommand has it, and a command that writes it
-/// to `{}`.
+/// Every option for an output file or folder, as in the help of its subcommand, and a command that writes it to `{}`.
 const OUTPUTS: [(&str, &[&str]); 11] = [
     ("features --output", &["features", "data/small/one.pcap", "-o", "{}"]),
     ("features --output", &["features", "data/small/one.pcap", "--format", "csv", "-o", "{}"]),
@@ -225,7 +224,7 @@ const OUTPUTS: [(&str, &[&str]); 11] = [
     ),
 ];
 
-/// Options with a file or folder that is read, or that cannot be written here.
+/// Options for a file or folder that is read, or that cannot be written here.
 const OTHERS: [&str; 14] = [
     "data verify --against",
     "pretrain --show",
@@ -279,7 +278,7 @@ fn an_output_goes_where_its_name_leads_to() {
         write("plain");
         assert!(fs::read(project.path("plain")).unwrap() == expected, "{what}");
         assert_eq!(project.path("plain").metadata().unwrap().permissions().mode() & 0o777, 0o600, "{what}");
-        // A link stays, and what it leads to is written.
+        // A link stays, and its target is written.
         project.write("target", "old");
         for (name, target) in [("link", "target"), ("dangling", "made")] {
             symlink(target, project.path(name)).unwrap();
@@ -287,19 +286,19 @@ fn an_output_goes_where_its_name_leads_to() {
             assert!(project.path(name).is_symlink(), "{what}");
             assert!(fs::read(project.path(target)).unwrap() == expected, "{what}");
         }
-        // A pipe's reader gets it.
+        // The reader of a pipe receives the output.
         pipe("pipe");
         let path = project.path("pipe");
         let reader = std::thread::spawn(move || fs::read(path).unwrap());
         write("pipe");
         assert!(reader.join().unwrap() == expected, "{what}");
         assert!(project.path("pipe").symlink_metadata().unwrap().file_type().is_fifo(), "{what}");
-        // Standard output has nothing else on it.
+        // Standard output contains nothing else.
         for name in ["-", "/dev/stdout", "/dev/fd/1"] {
             assert!(write(name).stdout == expected, "{what} {name}");
         }
         assert!(!project.path("-").exists(), "{what}");
-        // A folder is none.
+        // A folder is refused.
         fs::create_dir_all(project.path("folder")).unwrap();
         let refused = with_output(&project, command, "folder");
         assert_eq!(refused.status.code(), Some(2), "{what}");
@@ -308,7 +307,7 @@ fn an_output_goes_where_its_name_leads_to() {
     }
 }
 
-/// A device that behaves like /dev/null, made here; none where that is not allowed.
+/// Creates a device that behaves like /dev/null; `None` if that is not permitted.
 fn device(project: &Project) -> Option<PathBuf> {
     let path = project.path("device");
     let made = Command::new("mknod").arg(&path).args(["c", "1", "3"]).stderr(Stdio::null()).status();
@@ -352,7 +351,7 @@ fn standard_output_is_written_from_where_it_is() {
     }
     shell("\"$0\" features data/small/one.pcap --format csv -o /dev/fd/3 3> third");
     assert_eq!(fs::read_to_string(project.path("third")).unwrap(), plain);
-    // A reader that has enough ends it quietly.
+    // If a reader closes the pipe, the program ends quietly.
     let output = shell("(\"$0\" data synth --packets 200000 -o -; echo $? >&2) | head -c 5 > /dev/null");
     assert_eq!(text(&output.stderr).lines().last(), Some("0"), "{}", text(&output.stderr));
     assert!(!text(&output.stderr).contains("etcbench: "), "{}", text(&output.stderr));

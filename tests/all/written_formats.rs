@@ -1,5 +1,6 @@
-//! What `etcbench features` writes, through the real binary: against what other tools make of the same capture, restated in Python
-//! (tests/fixtures/written/make.py), and every format against the CSV file. Flows of an experiment with their class and part.
+//! The output of `etcbench features` through the real binary: compared with that of other tools for the same capture,
+//! restated in Python (tests/fixtures/written/make.py), and every format compared with the CSV file. Also flows of an
+//! experiment with their class and part.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,7 +17,7 @@ fn project() -> Project {
     project
 }
 
-/// The rows of a CSV file, by column, in the order of flows.
+/// Returns the rows of a CSV file, by column, in the order of flows.
 fn rows(project: &Project, name: &str) -> Vec<BTreeMap<String, String>> {
     let mut reader = csv::Reader::from_path(project.path(name)).unwrap();
     let header = reader.headers().unwrap().clone();
@@ -51,7 +52,7 @@ fn columns_of_other_tools_have_their_values() {
                     None => assert_eq!(found, value.as_str().unwrap(), "{tool}: {name}"),
                     Some(value) => {
                         let found: f64 = found.parse().unwrap();
-                        // Theirs are of nanoseconds, ours of seconds: rounded once more.
+                        // Theirs are in nanoseconds, ours in seconds, which are rounded once more.
                         assert!((found - value).abs() <= 1e-12 * value.abs(), "{tool}: {name}: {found}, not {value}");
                     }
                 }
@@ -67,7 +68,7 @@ fn bits_are_those_of_nprint() {
     project.done(&arguments);
     let lines = |text: String| {
         let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-        // Flows stand in the order in which they end.
+        // Flows are in the order in which they end.
         lines[1..].sort_by_key(|line| line.split(',').next().map(str::to_owned));
         lines
     };
@@ -80,7 +81,7 @@ fn bits_are_those_of_nprint() {
     project.refused(&["features", "small.pcap", "--payload-bytes", "16", "-o", "flows.csv"], &["--format nprint"]);
 }
 
-/// A file of an `.npz`: its header, and its values as bytes.
+/// Returns the header and the bytes of the values of a file in an `.npz`.
 fn array(archive: &mut zip::ZipArchive<fs::File>, name: &str) -> (String, Vec<u8>) {
     let mut bytes = Vec::new();
     archive.by_name(&format!("{name}.npy")).unwrap().read_to_end(&mut bytes).unwrap();
@@ -146,7 +147,7 @@ fn arrays_of_numpy_are_the_table() {
             assert_eq!(directions[place], direction);
         }
     }
-    // Columns of a tool are an array each.
+    // Each column of a tool is a separate array.
     project.done(&["features", "small.pcap", "--columns", "argus", "--format", "npz", "-o", "argus.npz"]);
     let mut archive = zip::ZipArchive::new(fs::File::open(project.path("argus.npz")).unwrap()).unwrap();
     assert!(array(&mut archive, "SAppBytes").0.contains("'<f8'"));
@@ -272,7 +273,7 @@ fn flows_of_an_experiment_have_class_and_part_and_join_with_its_split() {
     }
     project.refused(&["features", captures[0], "--relative-to", "experiments", "-o", "x.csv"], &["not in experiments"]);
 
-    // A table of one split has the column `part`, and a tool's columns go with labels.
+    // A table of one split has the column `part`, and a tool's columns can be combined with labels.
     project.done(&["features", "--experiment", "small", "--seeds", "1", "--columns", "argus", "-o", "argus.csv"]);
     let argus = rows(&project, "argus.csv");
     assert_eq!(argus.len(), flows.len());
@@ -315,7 +316,7 @@ fn images_are_those_that_the_layout_yatc_reads() {
             assert!(pixels[320 * packet..][..320] == expected, "{name}: packet {packet}");
         }
     }
-    // They are a dataset of the layout.
+    // The files form a dataset of the layout.
     project.write(
         "data/images.toml",
         DATASET

@@ -184,11 +184,11 @@ impl Report {
                 Column::text("run", "run"),
                 Column::number(RANKED.key, &format!("highest {}", RANKED.label)),
                 Column::text("model", "by"),
-                Column::text("title", "what it is"),
+                Column::text("title", "title"),
                 Column::text("dataset", "dataset"),
                 Column::text("size", "size"),
                 Column::number("fits", "fits"),
-                Column::text("started", "begun"),
+                Column::text("started", "started"),
                 Column::text("changed", "changed on the command line"),
             ],
             ..Table::default()

@@ -97,14 +97,14 @@ impl TableRole {
             Self::Evaluation(kind) => return format!(": {}", title_of(kind)),
             Self::Main(0) => "",
             Self::Main(_) => ": models",
-            Self::Tuning => ": what was tried",
+            Self::Tuning => ": settings tried",
             Self::Differences => ": whether the models differ",
             Self::AllDifferences => ": whether the models differ, all pairs",
-            Self::Published => ": measured beside published",
+            Self::Published => ": measured and published",
             Self::Statistics => ": every metric with its intervals",
             Self::Rungs => ": what its rungs give away",
             Self::Steps => ": what each step takes",
-            Self::Cost => ": what a decision costs",
+            Self::Cost => ": cost of decisions",
         };
         words.to_owned()
     }

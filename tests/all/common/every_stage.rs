@@ -1,5 +1,5 @@
-//! A small experiment that runs every stage of a run in under a second or two, and what of its results must be the
-//! same whatever happened on the way.
+//! A small experiment that runs every stage in a second or two, and the part of its results that must not depend on
+//! interruptions.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -36,7 +36,7 @@ how = "nothing to download"
 patterns = ["*.pcap"]
 "#;
 
-/// All models, tuning, sampling, two variants that need flows of their own.
+/// All models, tuning, sampling, and two variants with separate flows.
 pub(crate) const EXPERIMENT: &str = r#"
 title = "Every stage"
 seeds = [0]
@@ -111,10 +111,10 @@ pub(crate) fn capture(first_port: u16, length: u16) -> Vec<u8> {
     bytes
 }
 
-/// The arguments of the run.
+/// Returns the arguments of the run.
 pub(crate) const RUN: [&str; 4] = ["run", "experiments/small.toml", "--checkpoint-seconds", "0"];
 
-/// A project with the experiment and its captures.
+/// Creates a project with the experiment and its captures.
 pub(crate) fn project() -> Project {
     let project = Project::new();
     project.write("data/small.toml", DATASET);
@@ -122,7 +122,7 @@ pub(crate) fn project() -> Project {
     for (name, port, length) in [("small/one", 1000, 60), ("small/two", 2000, 64), ("other/three", 3000, 68)] {
         let path = format!("data/{name}.pcap");
         project.write(&path, capture(port, length));
-        // Old enough for its checksum to be remembered.
+        // Old enough for its checksum to be cached.
         let file = fs::File::options().write(true).open(project.path(&path)).unwrap();
         file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_600_000_000)).unwrap();
     }
@@ -130,12 +130,12 @@ pub(crate) fn project() -> Project {
     project
 }
 
-/// The run, not started yet, in a project's folder.
+/// Returns the command of the run in a project's folder.
 pub(crate) fn command(folder: &Path) -> Command {
     command_of(Path::new(env!("CARGO_BIN_EXE_etcbench")), folder)
 }
 
-/// The same by another build.
+/// The same with another build.
 #[allow(dead_code, reason = "not every test file has one")]
 pub(crate) fn command_of(program: &Path, folder: &Path) -> Command {
     let mut command = Command::new(program);
@@ -143,13 +143,13 @@ pub(crate) fn command_of(program: &Path, folder: &Path) -> Command {
     command
 }
 
-/// What the run left that does not depend on when and how fast it ran: predictions, splits, leaks, manifests, the
+/// Returns the results that do not depend on when and how fast the run was: predictions, splits, leaks, manifests, the
 /// resolved experiment, every model, and the records without times.
 pub(crate) fn results(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     results_in(folder, &["results/small-small-full", "results/cache/models"])
 }
 
-/// The same of some folders.
+/// The same for some folders.
 pub(crate) fn results_in(folder: &Path, parts: &[&str]) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     for part in parts {
@@ -172,7 +172,7 @@ pub(crate) fn results_in(folder: &Path, parts: &[&str]) -> BTreeMap<PathBuf, Vec
     found
 }
 
-/// All files below a folder, sorted.
+/// Returns all files below a folder, sorted.
 pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten() {
@@ -187,7 +187,7 @@ pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Temporary names and claims that are left in a project.
+/// Returns temporary files and claims left in a project.
 pub(crate) fn leftovers(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten() {
@@ -203,7 +203,7 @@ pub(crate) fn leftovers(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Expects the results of an undisturbed run.
+/// Asserts the results of an undisturbed run.
 #[track_caller]
 pub(crate) fn same(expected: &BTreeMap<PathBuf, Vec<u8>>, folder: &Path, what: &str) {
     let found = results(folder);
@@ -215,7 +215,7 @@ pub(crate) fn same(expected: &BTreeMap<PathBuf, Vec<u8>>, folder: &Path, what: &
     assert_eq!(leftovers(folder), Vec::<PathBuf>::new(), "{what}");
 }
 
-/// `run.json`'s counts of a stage: computed and reused.
+/// Returns the counts of a stage in `run.json`: computed and reused.
 #[allow(dead_code, reason = "not every test file looks at them")]
 pub(crate) fn stage(folder: &Path, name: &str) -> (u64, u64) {
     let text = fs::read(folder.join("results/small-small-full/run.json")).unwrap();

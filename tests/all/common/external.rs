@@ -1,4 +1,4 @@
-//! A project with an external model in plain Python (`tests/fixtures/external/faulty`), which needs nothing but `python3`.
+//! A project with an external model in plain Python (`tests/fixtures/external/faulty`), which needs only `python3`.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::process::Command;
 
 use super::{Project, write_points};
 
-/// Whether there is a Python; says so where there is none.
+/// Returns whether Python is installed; prints a message if not.
 pub(crate) fn has_python() -> bool {
     let found = Command::new("python3").args(["-c", "import sys; sys.exit(sys.version_info < (3, 8))"]).status();
     let found = found.is_ok_and(|status| status.success());
@@ -16,7 +16,7 @@ pub(crate) fn has_python() -> bool {
     found
 }
 
-/// Copies a model's folder into a project's `models/`, under a name.
+/// Copies a model's folder to a project's `models/`, under a name.
 pub(crate) fn add_model(project: &Project, source: &str, name: &str) {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(source);
     for entry in fs::read_dir(&source).unwrap() {
@@ -43,7 +43,7 @@ pub(crate) fn project() -> Project {
     project
 }
 
-/// The command lines of all processes that hold `mark`.
+/// Returns the command lines of all processes that contain `mark`.
 #[cfg(target_os = "linux")]
 pub(crate) fn processes_with(mark: &str) -> Vec<String> {
     let mut found = Vec::new();

@@ -1,10 +1,10 @@
-//! The library that stands between an unchanged etcbench and the C library, see `fixtures/faults/faults.c`.
+//! The library preloaded between an unmodified etcbench and the C library; see `fixtures/faults/faults.c`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// Compiles it, once.
+/// Compiles the library, once.
 pub(crate) fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {

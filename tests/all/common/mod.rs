@@ -1,4 +1,4 @@
-//! What the end-to-end tests share: a project folder of their own and the real binary.
+//! Shared code of the end-to-end tests: a temporary project and the real binary.
 
 pub(crate) mod every_stage;
 pub(crate) mod external;
@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-/// A copy of the project's declarative files in a temporary folder, where runs leave their results.
+/// A copy of the project's declarative files in a temporary folder, where runs write their results.
 pub(crate) struct Project {
     folder: PathBuf,
     _temporary: Option<tempfile::TempDir>,
@@ -22,7 +22,7 @@ impl Project {
         Self::fill(temporary.path().to_owned(), Some(temporary))
     }
 
-    /// A project that several tests of one file share: nobody knows which is the last, so the next run removes it.
+    /// A project shared by several tests of one file. Since the last user is unknown, the next test run removes it.
     pub(crate) fn shared(name: &str) -> Self {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         let _ = fs::remove_dir_all(&folder);
@@ -73,8 +73,8 @@ impl Project {
         output
     }
 
-    /// Runs `etcbench` and expects exit code 2 and one message on standard error, a line and lines of advice, that holds every
-    /// one of `words`.
+    /// Runs `etcbench` and expects exit code 2 and one message on standard error, a line and lines of advice, that
+    /// contains all of `words`.
     #[track_caller]
     pub(crate) fn refused(&self, arguments: &[&str], words: &[&str]) {
         let output = self.etcbench(arguments);
@@ -90,8 +90,8 @@ impl Project {
     }
 }
 
-/// Every file of a results folder without what depends on time and machine: `run.json`, `units.json` and the checksums are
-/// left out, and so are columns and records about seconds, rates and memory.
+/// Returns every file of a results folder without what depends on time and machine: omits `run.json`, `units.json`, the
+/// checksums, and columns and records of seconds, rates and memory.
 pub(crate) fn contents(folder: &Path) -> BTreeMap<String, String> {
     let mut files = BTreeMap::new();
     let mut pending = vec![folder.to_owned()];
@@ -105,7 +105,7 @@ pub(crate) fn contents(folder: &Path) -> BTreeMap<String, String> {
                 || name.ends_with(".md")
                 || name.ends_with(".tex")
             {
-                // The same values as the CSV files, laid out for people.
+                // The same values as in the CSV files, formatted for readers.
             } else if name.starts_with("tables/") && name.ends_with(".csv") {
                 files.insert(name, without_timing_columns(&fs::read_to_string(&path).unwrap()));
             } else {
@@ -132,8 +132,7 @@ fn without_timing_columns(text: &str) -> String {
     kept.collect::<Vec<_>>().join("\n")
 }
 
-/// An experiment on captures that takes a moment: one seed, and of each flow as many packets and bytes as `[packets, bytes]`
-/// says.
+/// Returns a fast experiment on captures: one seed, with `[packets, bytes]` of each flow.
 pub(crate) fn small_experiment(dataset: &str, label: &str, models: &[&str], [packets, bytes]: [usize; 2]) -> String {
     format!(
         "title = \"Small\"\nseeds = [0]\nmodels = {models:?}\n[dataset]\nnames = [\"{dataset}\"]\n\
@@ -142,7 +141,7 @@ pub(crate) fn small_experiment(dataset: &str, label: &str, models: &[&str], [pac
     )
 }
 
-/// A dataset of sixty points of three overlapping classes, by a generator of small numbers, as a feature file.
+/// Writes a dataset of sixty pseudo-random points of three overlapping classes as a feature file.
 pub(crate) fn write_points(project: &Project) {
     let mut state = 1_u64;
     let mut next = move || {

@@ -1,8 +1,8 @@
-//! A bundle whose files are changed, by text, JSON, lines and records.
+//! A tampered bundle, whose files can be changed as text, JSON, lines and records.
 
 use super::{Files, sha256};
 
-/// A bundle's files that are changed.
+/// The files of a tampered bundle.
 pub(super) struct Tampered(pub(super) Files);
 
 impl Tampered {
@@ -15,7 +15,7 @@ impl Tampered {
         self.0.insert(name.to_owned(), text.into_bytes());
     }
 
-    /// Changes a file, which must change.
+    /// Changes a file, and asserts that it changed.
     pub(super) fn edit(&mut self, name: &str, change: impl FnOnce(String) -> String) {
         let before = self.text(name);
         let after = change(before.clone());
@@ -33,7 +33,7 @@ impl Tampered {
         self.set(name, serde_json::to_string_pretty(&value).unwrap());
     }
 
-    /// Keeps the lines of a file for which `kept` is true, and its header.
+    /// Keeps the header of a file and the lines for which `kept` is true.
     pub(super) fn retain_lines(&mut self, name: &str, kept: impl Fn(&str) -> bool) {
         self.edit(name, |text| {
             let lines = text.lines().enumerate().filter(|(number, line)| *number == 0 || kept(line));
@@ -41,7 +41,7 @@ impl Tampered {
         });
     }
 
-    /// Changes the last column of the first record that begins like one of a fit and has all of these words.
+    /// Changes the last column of the first record that contains all of these words.
     pub(super) fn edit_record(&mut self, words: &[&str], change: impl Fn(f64) -> f64) {
         self.edit("records.csv", |text| {
             let line = text.lines().find(|line| words.iter().all(|word| line.contains(word)));
@@ -51,12 +51,12 @@ impl Tampered {
         });
     }
 
-    /// All files whose names have these words.
+    /// Returns all files whose names contain these words.
     pub(super) fn names(&self, words: &[&str]) -> Vec<String> {
         self.0.keys().filter(|name| words.iter().all(|word| name.contains(word))).cloned().collect()
     }
 
-    /// Replaces in every text file.
+    /// Replaces text in every file.
     pub(super) fn replace_everywhere(&mut self, from: &str, to: &str) {
         for name in self.0.keys().cloned().collect::<Vec<_>>() {
             let text = self.text(&name).replace(from, to);
@@ -64,7 +64,7 @@ impl Tampered {
         }
     }
 
-    /// Makes `run.json` name the manifests that are there.
+    /// Updates the hashes of manifests in `run.json`.
     pub(super) fn settle(&mut self) {
         let sums: Vec<(String, String)> = self
             .names(&["manifests/"])
@@ -84,7 +84,7 @@ impl Tampered {
         });
     }
 
-    /// As [`edit_json`](Self::edit_json), of a file that may be gone or broken.
+    /// Same as [`edit_json`](Self::edit_json), for a file that may be missing or broken.
     pub(super) fn edit_json_quietly(&mut self, name: &str, change: impl FnOnce(&mut serde_json::Value)) {
         if let Some(mut value) = self.0.get(name).and_then(|text| serde_json::from_slice(text).ok()) {
             change(&mut value);

@@ -1,13 +1,13 @@
-//! What is done to bundles, and the reasons for which they must be refused. Hashes are made right again after each.
+//! Tamperings with bundles, and the expected reasons for refusal. Hashes are updated after each.
 
 use super::tampered::Tampered;
 
-/// The columns of a line.
+/// Splits a line into columns.
 fn columns(line: &str) -> Vec<String> {
     line.split(',').map(str::to_owned).collect()
 }
 
-/// Puts the first flow of a part of a split into another part; gives its id.
+/// Moves the first flow of a part of a split to another part; returns its id.
 fn move_flow(tampered: &mut Tampered, split: &str, from: &str, to: &str) -> String {
     let text = tampered.text(split);
     let line = text.lines().find(|line| line.ends_with(&format!(",{from}"))).unwrap().to_owned();
@@ -18,10 +18,10 @@ fn move_flow(tampered: &mut Tampered, split: &str, from: &str, to: &str) -> Stri
 const RANDOM: &str = "splits/random-seed0.csv";
 const KNN: &str = "predictions/random-knn-bytes-seed0.csv";
 
-/// What is changed, and the reason for which the bundle is refused.
+/// A description, the change, and the expected parts of the reason.
 pub(super) type Tampering = (&'static str, fn(&mut Tampered), &'static [&'static str]);
 
-/// Of the plain run.
+/// Tamperings with the plain run.
 pub(super) const PLAIN_TAMPERINGS: &[Tampering] = &[
     (
         "a predicted class is changed",
@@ -537,7 +537,7 @@ pub(super) const PLAIN_TAMPERINGS: &[Tampering] = &[
     ("a file cannot be read", |t| t.set("run.json", "{}".to_owned()), &["format: run.json: missing field"]),
 ];
 
-/// Of the run with folds and tuning.
+/// Tamperings with the run with folds and tuning.
 pub(super) const TUNED_TAMPERINGS: &[Tampering] = &[
     (
         "decisions come sooner than they did",
@@ -604,12 +604,12 @@ pub(super) const TUNED_TAMPERINGS: &[Tampering] = &[
     ),
 ];
 
-/// The first line of a file of predictions whose class is not the one predicted.
+/// Returns the first line of a file of predictions whose prediction is wrong.
 fn wrong_line(text: &str) -> Option<String> {
     text.lines().skip(1).find(|line| columns(line)[1] != columns(line)[2]).map(str::to_owned)
 }
 
-/// Removes a seed from every file, and states the others.
+/// Removes a seed from every file, and updates the stated seeds.
 fn drop_seed(tampered: &mut Tampered, seed: u64, left: &str) {
     let name = format!("-seed{seed}");
     tampered.0.retain(|file, _| !file.contains(&name));

@@ -121,7 +121,7 @@ fn facts(run: &ReportedRun) -> String {
         1 => "1 fit".to_owned(),
         fits => format!("{fits} fits"),
     });
-    facts.extend(stored.facts.invocation.started.as_deref().map(|text| format!("begun {}", minute(text))));
+    facts.extend(stored.facts.invocation.started.as_deref().map(|text| format!("started {}", minute(text))));
     if StoredRun::is_kept(&stored.folder) {
         facts.push("older run".to_owned());
     } else if stored.is_changed() {
