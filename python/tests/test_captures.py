@@ -61,7 +61,7 @@ def test_packets_have_what_the_capture_has(captures):
     assert summary == f"{len(found)} packets, {len(found)} of TCP or UDP"
     assert found["number"].to_list() == list(range(1, len(found) + 1))
     assert found["bytes"].bin.size().max() == 20
-    # The first byte of an IPv4 header, and its length where the packet's is.
+    # The first byte of an IPv4 header, and its total length at the right offset.
     first = found.row(0, named=True)
     assert first["bytes"][0] == 0x45 and int.from_bytes(first["bytes"][2:4], "big") == first["network_length"]
     flows = polars.DataFrame(etcbench.flows(captures[0]))

@@ -372,8 +372,8 @@ fn forests_and_boosting_score_as_their_peers_and_references() {
         let case = Case::new(&table);
         let truth = case.truth();
         let peer = macro_f1(&truth, &golden(&format!("{name}_random_forest")), 4);
-        // The spread of a forest's score over seeds is larger than its distance to the peer's: several
-        // forests' worth of trees stand for the mean.
+        // The spread of a forest's score over seeds is larger than its distance to the peer's: a forest with several
+        // times as many trees approximates the mean.
         let fast = case.predict("random_forest", Implementation::Fast, "trees = 600");
         let fast = macro_f1(&truth, &fast, 4);
         let reference = case.predict("random_forest", Implementation::Reference, "trees = 60");
@@ -430,7 +430,7 @@ fn trees_keep_their_limits_and_predict_as_scikit_learn() {
                     }
                     deepest = deepest.max(depth);
                 }
-                // A tree of the forest saw some of these rows only, so a node holds no fewer of them.
+                // A tree of the forest was fitted on a subset of these rows, so a node has at least as many here.
                 for (&rows, &column) in rows_at.iter().zip(&columns[bounds[0]..]) {
                     assert!(rows >= if column == u32::MAX as usize { 4 } else { 12 }, "{kind}: {rows}");
                 }
@@ -719,7 +719,7 @@ fn few_rows_constant_columns_and_absent_classes_are_fine() {
                 ("random_forest", Implementation::Reference) => 1.0 / 6.0,
                 // Bootstraps of six rows, and regressors on one row per class, do not see every class.
                 ("random_forest", _) | ("gradient_boosting", Implementation::Reference) => 0.5,
-                // Six classes along one line are more than regularised linear scores tell apart.
+                // Regularised linear scores cannot separate six classes along one line.
                 ("logistic_regression", _) => 0.3,
                 _ => 1.0,
             };

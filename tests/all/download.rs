@@ -265,7 +265,7 @@ fn parts_of_two_versions_are_never_put_together() {
     let body = content();
     let other: Vec<u8> = body.iter().map(|byte| !byte).collect();
     let (first, second) = (body.clone(), other.clone());
-    // The server goes on with another version's bytes in spite of `If-Range`, and then gives that whole.
+    // The server continues with another version's bytes in spite of `If-Range`, and then sends that version in full.
     let server = Server::start(move |number, head| match number {
         0 => whole(&first, 30_000, "ETag: \"one\"\r\n"),
         1 => rest(&second, head, "ETag: \"two\"\r\n"),
@@ -274,8 +274,8 @@ fn parts_of_two_versions_are_never_put_together() {
     let case = Case::new();
     assert_eq!(case.fetch(&format!("{}/f", server.address), "").unwrap()[0].sha256, sha256(&other));
     assert_eq!(asked_offset(server.requests().last().unwrap()), None);
-    // Stopped between the new version's name and its first byte (here by a folder where the name is to be), no byte of the
-    // old version is there.
+    // If stopped between writing the new version's record and its first byte (here by a folder in place of the record),
+    // no byte of the old version is kept.
     let server = Server::start(move |_, _| whole(&other, other.len(), "ETag: \"two\"\r\n"));
     let case = Case::new();
     let folder = case.folder.path().join("data/a");
@@ -617,7 +617,7 @@ fn files_that_are_there_are_kept_unless_forced_and_names_are_there_once() {
     assert_eq!(fs::read(place.target().join("b")).unwrap(), b"2");
     let twice = tar_of(&[("a", b"1"), ("a", b"2")]);
     Place::new().refuses(&twice, &UnpackLimits::default(), "`a` is duplicated");
-    // Two files where the file system keeps them apart.
+    // Two files if the file system distinguishes them.
     for (first, second) in [("a", "A"), ("caf\u{e9}/1", "cafe\u{301}/1")] {
         let place = Place::new();
         let result = place.unpack(&tar_of(&[(first, b"1"), (second, b"2")]), &UnpackLimits::default(), false);

@@ -156,7 +156,7 @@ fn a_run_that_is_stopped_takes_its_programs_and_their_files_along() {
     }
     let (project, mark) = marked();
     let temporary = tempfile::tempdir().unwrap();
-    // With --jobs the processes of units are stopped in whatever way the run was, and so leave nothing either.
+    // With --jobs the processes of units are stopped in the same way as the run, and also leave nothing behind.
     let alone = &["--no-cache"][..];
     let jobs = &["--jobs", "2"][..];
     for (signal, how, code) in

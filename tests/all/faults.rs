@@ -50,7 +50,7 @@ fn project() -> Project {
     project
 }
 
-/// `few` numbers from 1 to `all`, evenly, or every one where the environment asks for all.
+/// Returns `few` evenly spaced numbers from 1 to `all`, or every one if the environment requests all.
 fn chosen(all: u64, few: u64) -> Vec<u64> {
     if all_faults() {
         return (1..=all).collect();
@@ -61,7 +61,7 @@ fn chosen(all: u64, few: u64) -> Vec<u64> {
 struct Undisturbed {
     results: BTreeMap<PathBuf, Vec<u8>>,
     changes: u64,
-    /// Of each kind of change the one in the middle, in the order in which the kinds come up.
+    /// Returns the middle change of each kind, in order of first appearance of the kinds.
     kinds: Vec<u64>,
     reads: u64,
 }

@@ -80,16 +80,16 @@ fn tunnels_as_ndpi(capture: &str) -> Tunnels {
 /// Reasons why a flow differs between nDPI and etcbench, each with its own check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Reason {
-    /// nDPI leaves out packets whose IP header declares more bytes than were captured; here they count, as the
-    /// capture cut them. Check: without such packets the counts are nDPI's.
+    /// nDPI skips packets whose IP header declares more bytes than were captured; here they count, since the capture
+    /// truncated them. Check: without such packets the counts are nDPI's.
     LengthBeyondCapture,
-    /// The capture left out four bytes behind the IP packet (a frame check sequence); nDPI counts captured bytes,
-    /// we count those on the wire. Check: the IP packets' lengths and an Ethernet header each are nDPI's bytes.
+    /// The capture omitted four bytes after the IP packet (a frame check sequence); nDPI counts captured bytes,
+    /// etcbench those on the wire. Check: nDPI's bytes are the lengths of the IP packets plus an Ethernet header each.
     FrameCheckSequence,
-    /// nDPI takes a TCP header whose declared length is below 20 bytes; here it is malformed. Check: the capture's
-    /// only packet is skipped as malformed.
+    /// nDPI accepts a TCP header with a declared length below 20 bytes; here it is malformed. Check: the only packet of
+    /// the capture is skipped as malformed.
     MalformedHeader,
-    /// nDPI wrote an address that is none (two `::`). Check: with the address that it abbreviated the flow is ours.
+    /// nDPI wrote an invalid address (two `::`). Check: with the address that it abbreviates the flow is the same.
     UnreadableAddress,
 }
 
@@ -103,8 +103,8 @@ const NDPI_DIFFERENCES: &[(&str, Reason, usize)] = &[
     ("stun.pcap", Reason::UnreadableAddress, 1),
 ];
 
-/// Counts of a five-tuple from its packets, without the assembler, those whose IP length was captured or all of them;
-/// bytes as `length` gives them.
+/// Counts the packets of a five-tuple without the assembler, all or only those whose whole IP length was captured;
+/// `length` returns the bytes of a packet.
 fn counted(path: &Path, tuple: &FiveTuple, whole_only: bool, on_wire: bool) -> Counts {
     let mut reader = CaptureReader::open(path).unwrap();
     let mut counts = [0; 4];
@@ -126,8 +126,8 @@ fn counted(path: &Path, tuple: &FiveTuple, whole_only: bool, on_wire: bool) -> C
     counts
 }
 
-/// nDPI's list leaves out flows that it does not recognise (most of a port scan, for one) and lists what is inside
-/// GTP tunnels instead of the tunnels (UDP port 2152); so only its flows are looked for among ours.
+/// nDPI's list omits flows that it does not recognise (for example most of a port scan) and lists the content of GTP
+/// tunnels instead of the tunnels (UDP port 2152); so only its flows are searched among etcbench's.
 #[test]
 fn flows_are_those_of_ndpi() {
     let paths = captures();
@@ -277,8 +277,8 @@ fn summed(flows: Vec<(FiveTuple, Counts)>) -> BTreeMap<FiveTuple, Counts> {
     summed
 }
 
-/// tshark dissects a tunnel and what is inside it, so its conversations are those of our outer and our inner flows.
-/// It begins a conversation anew where a TCP port is used again; these are added up, as five-tuples are here.
+/// tshark dissects both a tunnel and its content, so its conversations are those of etcbench's outer and inner flows.
+/// It begins a new conversation when a TCP port is reused; these are added up, like five-tuples here.
 ///
 /// Starting tshark takes a while, so every eighth capture and those with differences are compared;
 /// `ETCBENCH_TSHARK=all` compares all.
@@ -304,7 +304,7 @@ fn conversations_are_those_of_tshark() {
             let counts = ours.get(key).copied().unwrap_or_default();
             let printed = theirs.get(key).map_or(&[][..], Vec::as_slice);
             let packets = |side: usize| printed.iter().map(|one| one.packets[side]).sum::<u64>();
-            // Several conversations of a five-tuple print rounded numbers that do not add up.
+            // The rounded numbers of several conversations of a five-tuple do not add up.
             let same_bytes = |side: usize| match printed {
                 [one] => is_printed_as(counts[2 * side + 1], one.bytes[side].0, &one.bytes[side].1),
                 _ => true,

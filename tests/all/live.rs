@@ -99,7 +99,7 @@ fn flows_are_decided_while_the_capture_is_written() {
     ends.sort();
     let mut decided = decisions;
     decided.sort();
-    // By source: what was decided is what the flow got in the end, and what the capture as a file gives.
+    // By source: each decision equals the class at the flow's end and the class from the capture as a file.
     assert_eq!(decided, ends);
     let file =
         String::from_utf8(project.done(&["classify", "bytes.safetensors", "data/small/one.pcap"]).stdout).unwrap();
@@ -107,7 +107,7 @@ fn flows_are_decided_while_the_capture_is_written() {
     let mut of_file: Vec<(String, String)> = fields.map(|line| (line[1].clone(), line[8].clone())).collect();
     of_file.sort();
     assert_eq!(of_file, ends);
-    // A flow at its decision has the packets that the model reads, and all of its own at its end.
+    // At its decision a flow has the packets that the model reads, and at its end all packets.
     for line in &lines {
         assert_eq!(line[7], if line[0] == "decision" { "2" } else { "4" }, "{line:?}");
     }
@@ -164,7 +164,8 @@ fn answers(lines: &[Vec<String>]) -> Vec<[String; 3]> {
 fn no_flow_is_decided_before_the_packets_are_there_that_decide_it() {
     let project = project();
     let capture = fs::read(project.path("data/small/one.pcap")).unwrap();
-    // Flows have four packets. Fewer than three give no class; of a payload any packet that is kept may be read.
+    // Flows have four packets. A flow with fewer packets than the minimum has no class yet; with payloads the model may
+    // read any kept packet, so flows are only classified at their end.
     for (set, decided) in [
         ("selection.minimum_packets=3", Some("3")),
         ("selection.minimum_packets=4", Some("4")),

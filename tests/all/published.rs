@@ -110,7 +110,7 @@ fn what_the_flows_do_not_hold_is_refused_with_a_word() {
         &["knn has input = \"bytes\"", "model.knn.input = \"sequences\""],
     );
     project.refused(&with(&["--set", "split.method=grouped", "--set", "split.group=host"]), &["no addresses", "host"]);
-    // These have times of day, and a definition that says otherwise takes them away.
+    // These have times of day, unless the definition states otherwise.
     let invented = DATASET.replace("[published_at]", "times = \"invented\"\n[published_at]");
     project.write("data/small.toml", invented);
     project.refused(&with(&["--models", "knn", "--set", "split.method=temporal"]), &["no absolute times", "temporal"]);

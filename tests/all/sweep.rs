@@ -73,7 +73,7 @@ fn units_side_by_side_leave_the_same_results_and_go_on_where_they_were() {
     let status = text(&parts.done(&["sweep", "status"]).stdout);
     assert!(status.contains("points-points-full | 9 done"), "{status}");
 
-    // Only a unit whose results are missing is computed again, whatever its record says.
+    // Only a unit whose results are missing is computed again, regardless of its record.
     let record = parts.path("results/sweeps/points-points-full/units/00004.json");
     let before: serde_json::Value = serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();
     let fit = parts.path("results/cache/fits").join(before["fits"][0].as_str().unwrap());

@@ -132,7 +132,7 @@ pub(super) fn leak_sections(leaks: &[SplitLeaks]) -> Vec<LeakSection> {
 /// There is no report.
 pub fn leak_text(leaks: &[SplitLeaks]) -> Result<String, ReportError> {
     if leaks.is_empty() {
-        return Err(ReportError::Records("there is no split to report on".to_owned()));
+        return Err(ReportError::Records("no split to report on".to_owned()));
     }
     let mut text = String::new();
     for section in leak_sections(leaks) {

@@ -94,7 +94,7 @@ fn board_card(card: &Card) -> BoardCard {
     let mut facts: Vec<(String, String)> = Vec::new();
     let mut add = |name: &str, value: String| facts.push((name.to_owned(), value));
     let unknown = || "unknown".to_owned();
-    add("What it is", card.summary.clone().unwrap_or_else(unknown));
+    add("Description", card.summary.clone().unwrap_or_else(unknown));
     add("Reads", card.inputs.join(", "));
     add("Implementation", card.implementation.clone());
     add("Version", card.version.map_or_else(unknown, |version| version.to_string()));

@@ -139,7 +139,7 @@ pub struct Finding {
 
 impl Finding {
     pub(super) fn new(rule: &'static str, place: impl Into<String>, problem: impl Into<String>) -> Self {
-        debug_assert!(RULES.iter().any(|known| known.name == rule), "{rule} is no rule");
+        debug_assert!(RULES.iter().any(|known| known.name == rule), "{rule} is not a rule");
         Self { rule, place: place.into(), problem: problem.into() }
     }
 }

@@ -1,5 +1,5 @@
-//! ELMos that are pre-trained on more than the training part, or come out of a file: what is held out stays out, what
-//! has seen it is refused, and everything is told.
+//! ELMos that are pre-trained on more than the training part, or loaded from a file: held-out flows are excluded, an
+//! ELMo that has seen them is refused, and the corpus is reported.
 
 use std::fs;
 use std::path::Path;
@@ -9,15 +9,15 @@ use std::time::Duration;
 use super::read_csv;
 use crate::common::{Project, every_stage};
 
-/// The deep model alone, without variants and tuning, which learns from all of a small corpus.
+/// Only the deep model, without variants and tuning, on a small corpus.
 fn experiment() -> String {
     let text = &every_stage::EXPERIMENT[..every_stage::EXPERIMENT.find("[variant").unwrap()];
     let models = text.lines().find(|line| line.starts_with("models")).unwrap();
     text.replace(models, "models = [\"attention_lstm\"]").replace("sampling = \"oversample\"\n", "")
 }
 
-/// The other dataset holds, beside what is new, a tested capture once more, and the packets of the other one in a
-/// capture of another checksum.
+/// The other dataset contains, in addition to a new capture, a copy of a tested capture, and the packets of the other
+/// one in a capture with another checksum.
 fn project() -> Project {
     let project = every_stage::project();
     project.write("experiments/small.toml", experiment());
@@ -34,7 +34,7 @@ const CORPUS: [&str; 4] =
 const PRETRAINED: [&str; 4] =
     ["run", "experiments/small.toml", "--set", "model.attention_lstm.elmo.pretrained=elmo.safetensors"];
 
-/// The one folder of results that a command with `--set` has left.
+/// Returns the results folder of a command with `--set`.
 fn results(project: &Project) -> std::path::PathBuf {
     let entries = fs::read_dir(project.path("results")).unwrap().map(|entry| entry.unwrap().path());
     let mut found = entries.filter(|path| path.join("run.json").is_file());
@@ -61,7 +61,7 @@ fn a_corpus_holds_nothing_that_is_tested() {
     let output = project.done(&CORPUS);
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     let folder = results(&project);
-    // By the split's own file: how many flows of the second capture train, and how many are held out.
+    // From the split's file: the number of flows of the second capture that are in training, and held out.
     let split = read_csv(&folder.join("splits/default-seed0.csv"));
     let count = |capture: &str, train: bool| {
         let of = |row: &&super::Row| row["flow_id"].starts_with(capture) && (row["part"] == "train") == train;
@@ -77,7 +77,7 @@ fn a_corpus_holds_nothing_that_is_tested() {
     assert_eq!(part(pretraining, "other"), [2, other, 2 * other, 0]);
     let excluded = &pretraining["excluded"];
     assert_eq!(excluded["captures"], 2);
-    // The flows of `small` that do not train, and none of the copy, since its capture is `small`'s.
+    // The flows of `small` that are not in training, and none of the copy, since its capture belongs to `small`.
     assert_eq!(excluded["flows"], 20 - training);
     assert_eq!(excluded["packets"], 2 * count("two", false));
     let records = read_csv(&folder.join("records.csv"));
@@ -94,17 +94,17 @@ fn a_corpus_holds_nothing_that_is_tested() {
     assert!(fit(&folder)["notes"][0].as_str().unwrap().contains(&format!("{} other", 2 * other)));
     assert!(folder.join("manifests/other.json").is_file());
 
-    // All of it comes from the cache, and the same comes out without it, on one thread.
+    // Everything comes from the cache, and without it on one thread the results are identical.
     let before = crate::common::contents(&folder);
     let again = project.done(&CORPUS);
     assert!(String::from_utf8_lossy(&again.stderr).contains("1 fit, 1 of them from the cache"));
     project.done(&[&CORPUS[..], &["--no-cache", "--threads", "1"]].concat());
     assert_eq!(crate::common::contents(&folder), before);
-    // Units that are computed apart draw the same.
+    // Separately computed units draw the same.
     project.done(&[&CORPUS[..], &["--jobs", "1"]].concat());
     assert_eq!(crate::common::contents(&folder), before);
     fs::remove_dir_all(&folder).unwrap();
-    // A bound is kept, evenly; the other implementation takes the same corpus.
+    // The corpus is limited evenly; the other implementation uses the same corpus.
     let few = ["--set", "model.attention_lstm.elmo.corpus_packets=12"];
     let reference = ["--set", "model.attention_lstm.implementation=reference"];
     project.done(&[&CORPUS[..], &few[..], &reference[..]].concat());
@@ -152,11 +152,11 @@ fn a_file_that_has_seen_tested_flows_is_refused_unless_accepted() {
     assert_eq!(file[1]["validation_flows"], held_out("validation"));
     assert!(printed.contains(&format!("It has seen {}.0 test flows and", held_out("test"))), "{printed}");
     assert!(fit["notes"].as_array().unwrap().iter().any(|note| note.as_str().unwrap().contains("accept_seen")));
-    // It was not pre-trained anew, here or in the costs.
+    // It was not pre-trained again, also according to the costs.
     assert!(fit["stages"].as_array().unwrap().iter().all(|stage| stage["stage"] != "elmo_pretraining"));
     fs::remove_dir_all(results(&project)).unwrap();
 
-    // What shares nothing with the experiment is taken, by both implementations.
+    // Both implementations accept an ELMo that shares no data with the experiment.
     fs::remove_file(project.path("data/other/copy.pcap")).unwrap();
     fs::remove_file(project.path("data/other/again.pcap")).unwrap();
     project.done(&pretrain);
