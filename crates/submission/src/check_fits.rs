@@ -380,7 +380,7 @@ fn check_tuning(
     Some(tuning)
 }
 
-/// The tolerance between clocks, in seconds.
+/// Tolerance between clocks in seconds: the resolution at which CPU time is counted.
 const CLOCK_STEP: f64 = 0.1;
 
 /// Reports inconsistent times.
