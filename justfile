@@ -8,7 +8,7 @@ default:
 
 # Tables 1 to 5 on the recorded captures in the repository, in small sizes: a first look in a few minutes.
 demo *options: build
-    {{ etcbench }} reproduce all --data lab --size demo {{ options }}
+    {{ etcbench }} reproduce all --data lab --size demo --jobs 2 {{ options }}
 
 # The same on generated captures.
 demo-synth *options: build
