@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 use super::{Verdict, output, progress, run};
 use crate::experiment::{Cache, CacheEntry, PruneLimits};
+use crate::storage::counted;
 
 /// `etcbench cache`.
 #[derive(Args)]
@@ -100,8 +101,8 @@ fn show(cache: &Cache, folder: &str) -> anyhow::Result<Verdict> {
         say!("  {stage:<12}{:>10}{:>12}  {}", of.len(), size(bytes), age(oldest));
     }
     if contents.other_files > 0 {
-        let (count, bytes) = (contents.other_files, size(contents.other_bytes));
-        say!("  {count} other files, {bytes}, are unfinished or not written by etcbench, and stay");
+        let (files, bytes) = (counted(contents.other_files, "other file"), size(contents.other_bytes));
+        say!("  {files}, {bytes}: unfinished or not written by etcbench, and left alone");
     }
     Ok(Verdict::Done)
 }

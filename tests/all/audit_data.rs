@@ -91,7 +91,7 @@ fn what_a_released_split_leaks_is_named() {
     for row in 0..10 {
         (twice[1].0[row], twice[1].1[row]) = (twice[0].0[row].clone(), twice[0].1[row]);
     }
-    named("twice.npz", &twice, "10.0 % of the test flows have the bytes of a training flow");
+    named("twice.npz", &twice, "10.0 % of the test flows have the same bytes as a training flow");
     let mut windows = clean.clone();
     for row in 0..12 {
         let mut shifted = windows[0].0[row][8..].to_vec();
@@ -133,7 +133,7 @@ fn what_a_released_split_leaks_is_named() {
     let files: Vec<String> = files.iter().map(|name| format!("apart/{name}")).collect();
     let arguments: Vec<&str> = std::iter::once("audit-data").chain(files.iter().map(String::as_str)).collect();
     let output = project.etcbench(&arguments);
-    assert!(String::from_utf8_lossy(&output.stdout).contains("10.0 % of the test flows have the bytes"));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("10.0 % of the test flows have the same bytes"));
 
     project.refused(&arguments[..3], &["must contain `train` and `test`"]);
     project.refused(&["audit-data", "apart/y_train.npy"], &["y_train.npy", "0 array(s) of rows and 1 of classes"]);

@@ -156,7 +156,7 @@ fn a_damaged_archive_is_told_and_no_run_goes_on_without_it() {
     let (text, code) = told(&project, &["data", "verify", "small"]);
     assert_eq!(code, Some(1), "{text}");
     holds(&text, &["damaged archive more.zip", "1 archive damaged"]);
-    project.refused(&["run", "experiments/small.toml", "--device", "cpu"], &["more.zip", "captures may be missing"]);
+    project.refused(&["run", "experiments/small.toml", "--device", "cpu"], &["more.zip", "captures would be missing"]);
 }
 
 #[test]

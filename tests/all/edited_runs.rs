@@ -96,12 +96,12 @@ fn records_are_held_against_the_predictions_that_they_were_measured_on() {
     for command in [&["check", "small"][..], &["compare", "small-small-full", "small-small-full"], &["report"]] {
         let (code, told) = said(&project, command);
         assert!(code == Some(1) && told.contains("the predictions yield accuracy "), "{command:?}: {told}");
-        assert!(told.contains(", the record 0.123"), "{command:?}: {told}");
+        assert!(told.contains(", the record has 0.123"), "{command:?}: {told}");
     }
     let page = fs::read_to_string(project.path("results/report.html")).unwrap();
     assert!(page.contains("This run was changed after it was written"), "the page does not say so");
     let (code, told) = said(&project, &["tables", "small"]);
-    assert!(code == Some(0) && told.contains("warning: ") && told.contains("the record 0.123"), "{told}");
+    assert!(code == Some(0) && told.contains("warning: ") && told.contains("the record has 0.123"), "{told}");
 }
 
 #[test]

@@ -248,7 +248,7 @@ fn a_model_may_be_anywhere_and_what_cannot_be_used_is_refused_in_a_line() {
     project.refused(&with(&["faulty", "--set", "model.faulty.implementation=reference"]), &["one implementation"]);
     project.refused(&with(&["faulty", "--set", "model.faulty.input=sequences_and_statistics"]), &["does not read"]);
     add_model(&project, "tests/fixtures/external/faulty", "majority");
-    project.refused(&with(&["majority"]), &["models/majority has the name of a model of etcbench"]);
+    project.refused(&with(&["majority"]), &["models/majority has the name of a built-in model"]);
     fs::remove_dir_all(project.path("models/majority")).unwrap();
     let manifest = fs::read_to_string(project.path("models/faulty/model.toml")).unwrap();
     let weights = "\n[[weights]]\nfile = \"main.py\"\nsha256 = \"";

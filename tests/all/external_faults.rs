@@ -37,8 +37,8 @@ const FAULTS: &[Fault] = &[
     fault("garbage_predict", "protocol", &["Epoch 1/10"]),
     // An intermediate process keeps its standard output open.
     Fault { name: "close_fit", keys: &["fit_seconds=2"], kind: "time_limit", words: &["`fitted` within 2 s"] },
-    fault("wrong_message_fit", "protocol", &["`saved` where `fitted`"]),
-    fault("wrong_message_predict", "protocol", &["`saved` where `predicted`"]),
+    fault("wrong_message_fit", "protocol", &["`saved` instead of `fitted`"]),
+    fault("wrong_message_predict", "protocol", &["`saved` instead of `predicted`"]),
     fault("unknown_key_fit", "protocol", &["colour"]),
     fault("endless_lines", "endless_output", &["lines before `fitted`"]),
     fault("endless_line", "endless_output", &["bytes on standard output"]),

@@ -305,7 +305,7 @@ fn the_cache_is_shown_verified_and_pruned() {
     for stage in ["fits", "flows", "models", "trials", "artifacts", "checksums"] {
         assert!(text.lines().any(|line| line.trim_start().starts_with(stage)), "{stage} is not in:\n{text}");
     }
-    assert!(text.contains("1 others, 4 B, are unfinished or not etcbench's"), "{text}");
+    assert!(text.contains("1 other file, 4 B: unfinished or not written by etcbench, and left alone"), "{text}");
     // Every file that a run left is an entry or belongs to one.
     let (text, code) = cache(&["verify"]);
     assert!(code == Some(0) && text.contains("entries, 0 damaged"), "{text}");

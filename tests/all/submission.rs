@@ -469,7 +469,7 @@ fn a_leaderboard_is_of_the_bundles_that_pass_and_is_the_same_bytes_again() {
     for word in ["<b>better.etcbundle</b>", "records: records.csv: macro_f1", "<b>none.etcbundle</b>", "not a bundle"] {
         assert!(page.contains(word), "{word}");
     }
-    project.refused(&["leaderboard", "data", "-o", "site"], &["data: there is no bundle (*.etcbundle) in it"]);
+    project.refused(&["leaderboard", "data", "-o", "site"], &["data: contains no bundles (*.etcbundle)"]);
 }
 
 #[test]

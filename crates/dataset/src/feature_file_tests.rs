@@ -101,7 +101,7 @@ fn traces_of_spreadsheets_pandas_and_flow_meters_are_read_around_and_said() {
         (b"a;b;class1\n1;2,5;VPN\n3;4;Non-VPN\n", "1 number with a decimal comma"),
         (b"a\tb\tclass1\n1\t2,5\tVPN\n3\t4\tNon-VPN\n", "1 number with a decimal comma"),
         (b"a,b,class1\n1,2.5,VPN\na,b,class1\n3,4,Non-VPN\n", "1 line repeating the header"),
-        (b"a,b,class1\n1,2.5,VPN\n,,\n3,4,Non-VPN\n,,\n", "2 rows without a value"),
+        (b"a,b,class1\n1,2.5,VPN\n,,\n3,4,Non-VPN\n,,\n", "2 rows without values"),
         (b"a,b,class1,,\n1,2.5,VPN,,\n3,4,Non-VPN,,\n", "2 rows with trailing separators"),
         (b"a,b,class1\n1,2.5,VPN,\n3,4,Non-VPN\n", "1 row with trailing separators"),
     ] {

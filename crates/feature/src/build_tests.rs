@@ -181,7 +181,7 @@ fn flows_without_bytes_to_show_are_counted() {
 #[test]
 fn selections_that_cannot_work_are_told() {
     assert!(fault("label = \"catgory\"").contains("the most similar is `category`"));
-    assert!(fault("label = \"category\"\nfilter = { tunnel = \"non-vpn\" }").contains("there are: non_vpn, vpn"));
+    assert!(fault("label = \"category\"\nfilter = { tunnel = \"non-vpn\" }").contains("known: non_vpn, vpn"));
     assert!(fault("label = \"category\"\nclasses = [\"chat\", \"mail\"]").contains("category = \"mail\""));
     let empty = fault("label = \"category\"\nclasses = [\"chat\", \"video\"]\nfilter = { tunnel = \"vpn\" }");
     assert!(empty.contains("class `video` has no flow") && empty.contains("category = chat;"), "{empty}");

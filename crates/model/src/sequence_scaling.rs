@@ -123,7 +123,7 @@ mod tests {
         options.transformation = Transformation::None;
         assert_eq!(scaling.check(&options), Ok(()));
         options.packets = 9;
-        assert!(scaling.check(&options).unwrap_err().contains("reads 10 packets, and feature.sequences.packets is 9"));
+        assert!(scaling.check(&options).unwrap_err().contains("reads 10 packets, but feature.sequences.packets is 9"));
         let logarithms = arr1(&[61_f32.ln(); 20]);
         assert_eq!(scaling.write(logarithms.view(), &mut [0.0; 30]), Err(TAKES_BYTES.to_owned()));
     }

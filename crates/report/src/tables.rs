@@ -305,7 +305,7 @@ fn pretraining_notes(table: &mut Table, aggregate: &Aggregate) {
         if seen != [0.0; 2] {
             table.notes.push(format!(
                 "It has seen {:.1} test flows and {:.1} validation flows (means) in its pre-training: the scores of {name} \
-                 may be too good.",
+                 may be too high.",
                 seen[0], seen[1]
             ));
         }

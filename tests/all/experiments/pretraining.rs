@@ -186,17 +186,20 @@ fn settings_that_differ_and_files_that_are_none_are_refused() {
     project.done(&["pretrain", "other", "--like", "small", "-o", "elmo.safetensors"]);
     let refused = |more: &str, words: &[&str]| project.refused(&[&PRETRAINED[..], &["--set", more]].concat(), words);
     refused("feature.bytes=20", &["feature.bytes is 20 here but 24 in the file"]);
-    refused("feature.masks=[\"ttl\"]", &["feature.masks is [\"ttl\"] here and [] there"]);
-    refused("feature.packet_start=payload", &["feature.packet_start is \"payload\" here and \"ip_header\" there"]);
+    refused("feature.masks=[\"ttl\"]", &["feature.masks is [\"ttl\"] here but [] in the file"]);
+    refused(
+        "feature.packet_start=payload",
+        &["feature.packet_start is \"payload\" here but \"ip_header\" in the file"],
+    );
     refused("model.attention_lstm.elmo.layers=2", &["elmo.layers is 2 here but 1 in the file"]);
-    refused("model.attention_lstm.elmo.positions=true", &["elmo.positions is true here and false there"]);
+    refused("model.attention_lstm.elmo.positions=true", &["elmo.positions is true here but false in the file"]);
     refused("model.attention_lstm.elmo.corpus=[\"other\"]", &["exclude each other"]);
     let corpus = |names: &str, words: &[&str]| {
         let set = format!("model.attention_lstm.elmo.corpus={names}");
         project.refused(&["run", "experiments/small.toml", "--set", &set], words);
     };
     corpus("[\"othr\"]", &["dataset `othr`", "did you mean `other`?"]);
-    corpus("[\"other\", \"other\"]", &["names other twice"]);
+    corpus("[\"other\", \"other\"]", &["lists other twice"]);
     corpus("[\"iscxvpn2016-time-features\"]", &["iscxvpn2016-time-features"]);
     project.refused(&["run", "experiments/small.toml", "--data", "other"], &["no labels", "elmo.corpus"]);
     project.refused(&["data", "labels", "other"], &["other", "no labels"]);
