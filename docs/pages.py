@@ -2,8 +2,8 @@
 
 `src/SUMMARY.md` names files such as `../../paper/METHOD.md`. A page's place in the site is its path in the repository
 (a README is its folder's index), so most links work unchanged. The rest is done here: a link to a file that is no page
-becomes its text and the file's path, since the site has no such file; images become part of their page; and
-`{{commands}}` becomes the help of every subcommand of the program that `$ETCBENCH` names.
+becomes its text and the file's path, since the site has no such file; a page's path as code becomes a link to it; images
+become part of their page; and `{{commands}}` becomes the help of every subcommand of the program that `$ETCBENCH` names.
 """
 
 import base64
@@ -48,8 +48,15 @@ def place(page: str) -> str:
 def rewritten(text: str, page: str, pages: set[str], root: Path = ROOT) -> str:
     """Returns the text of a page with links that work in the site."""
 
+    def link(file: str) -> str:
+        return posixpath.relpath(place(file), posixpath.dirname(place(page)) or ".")
+
     def replacement(match: re.Match[str]) -> str:
         target = match["target"]
+        code = match[0].strip("`")
+        # A name alone, such as `README.md`, may be that of another folder.
+        if match["ticks"] and "/" in code and code in pages and code != page:
+            return f"[{match[0]}]({link(code)})"
         if target is None or target.startswith("#") or re.match(r"[a-z][a-z0-9+.-]*:", target):
             return match[0]
         path, _, anchor = target.partition("#")
@@ -64,11 +71,11 @@ def rewritten(text: str, page: str, pages: set[str], root: Path = ROOT) -> str:
         if (root / file).is_dir() and f"{file}/README.md" in pages:
             file = f"{file}/README.md"
         if file in pages:
-            link = posixpath.relpath(place(file), posixpath.dirname(place(page)) or ".")
-            return f"[{match['text']}]({link}{'#' if anchor else ''}{anchor})"
+            return f"[{match['text']}]({link(file)}{'#' if anchor else ''}{anchor})"
         shown = f"{file}/" if (root / file).is_dir() else file
-        # A text that is the path, or its end, is not repeated.
-        if f"/{shown}".rstrip("/").endswith("/" + posixpath.normpath(match["text"].strip("`"))):
+        # A text that is the link's path, or the end of the file's, is not repeated.
+        named = posixpath.normpath(match["text"].strip("`"))
+        if named == posixpath.normpath(path) or f"/{file}".endswith(f"/{named}"):
             return f"`{shown}`"
         return f"{match['text']} (`{shown}`)"
 

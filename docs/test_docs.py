@@ -45,6 +45,14 @@ class Rewritten(unittest.TestCase):
         self.check("models/README.md", "| [forest](forest/) |", "| `models/forest/` |")
         self.check("models/README.md", "[`forest.py`](forest/forest.py)", "`models/forest/forest.py`")
         self.check("README.md", "[data/](data/)", "`data/`")
+        self.check("models/README.md", "[../data/lab.toml](../data/lab.toml)", "`data/lab.toml`")
+
+    def test_paths_of_pages_as_code_become_links(self) -> None:
+        self.check("models/PROTOCOL.md", "see `paper/METHOD.md`.", "see [`paper/METHOD.md`](../paper/METHOD.md).")
+        self.check("paper/METHOD.md", "`models/README.md`", "[`models/README.md`](../models/index.md)")
+        for text in ["`paper/METHOD.md`", "`README.md`", "`cat models/README.md`", "`data/lab.toml`", "```\nmodels/README.md\n```\n"]:
+            self.check("paper/METHOD.md", text, text)
+        self.check("paper/METHOD.md", "[`models/README.md`](../README.md)", "[`models/README.md`](../index.md)")
 
     def test_text_over_two_lines(self) -> None:
         self.check("README.md", "[the\nlab](data/lab.toml)", "the\nlab (`data/lab.toml`)")
