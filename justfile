@@ -69,6 +69,10 @@ lint:
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --profile checked --locked --workspace --no-deps --document-private-items
 
+# The documentation site, target/book/index.html, from the Markdown files of the repository; dead links are errors.
+docs: build
+    scripts/docs
+
 [private]
 build:
     @cargo build --release --locked

@@ -36,6 +36,7 @@ mod interruption;
 mod lab;
 mod ladder;
 mod leaks;
+mod links;
 #[cfg(unix)]
 mod live;
 mod project;
