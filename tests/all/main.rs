@@ -41,6 +41,7 @@ mod links;
 mod live;
 mod project;
 mod published;
+mod release;
 mod report;
 mod slurm;
 mod stages;
