@@ -6,7 +6,7 @@ etcbench := "target/release/etcbench"
 default:
     @just --list --unsorted
 
-# Tables 1 to 5 on the recorded captures in the repository, in small sizes: a first look in a few minutes.
+# Tables 1 to 5 on the recorded captures in the repository, in small sizes and two at a time: a first look in three minutes.
 demo *options: build
     {{ etcbench }} reproduce all --data lab --size demo --jobs 2 {{ options }}
 
