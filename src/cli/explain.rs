@@ -225,5 +225,7 @@ mod tests {
         assert!(reference.find("model.byte_cnn.kernel")[0].starts_with("model.byte_cnn.kernel (default 25): "));
         assert!(reference.find("split.method")[0].contains("`stratified`"));
         assert!(reference.find("model.svm.costs").is_empty());
+        assert!(reference.find("model.decision_tree.minimum_samples_leaf")[0].contains("(default 1)"));
+        assert!(reference.entries.iter().all(|entry| entry.key.matches("model.").count() < 2));
     }
 }
