@@ -385,11 +385,18 @@ impl Rows<'_> {
         self.rules.leave_out.iter().any(|other| other == column).then_some(Role::LeftOut)
     }
 
-    /// Checks that the file contains every column named in the definition.
-    pub(super) fn check(&self, columns: &[&str]) -> Result<(), String> {
+    /// Returns whether the definition leaves out columns without a name.
+    pub(super) fn leaves_out_unnamed(&self) -> bool {
+        self.rules.leave_out.iter().any(String::is_empty)
+    }
+
+    /// Checks that the file contains every column named in the definition; `unnamed` tells whether it has columns
+    /// without a name, which an empty name in `leave_out` refers to.
+    pub(super) fn check(&self, columns: &[&str], unnamed: bool) -> Result<(), String> {
         let endpoints = self.rules.endpoints.iter().flat_map(EndpointColumns::names);
         let by_rules = self.rules.rule.iter().map(|rule| &rule.column);
-        let named = self.rules.labels.values().chain(by_rules).chain(&self.rules.leave_out);
+        let left_out = self.rules.leave_out.iter().filter(|name| !(unnamed && name.is_empty()));
+        let named = self.rules.labels.values().chain(by_rules).chain(left_out);
         for wanted in named.chain(endpoints).chain(&self.rules.group) {
             if !columns.contains(&wanted.as_str()) {
                 let near = nearest(wanted, columns.iter().copied()).unwrap_or_default();
@@ -507,7 +514,7 @@ fn arff(input: BufReader<File>, mut rows: Rows<'_>) -> Result<OneFile, Fault> {
     let mut reader = ArffReader::new(input).map_err(|error| (error.line, error.problem))?;
     let attributes = reader.attributes.clone();
     let columns: Vec<&str> = attributes.iter().map(|attribute| attribute.name.as_str()).collect();
-    rows.check(&columns).map_err(|problem| (1, problem))?;
+    rows.check(&columns, false).map_err(|problem| (1, problem))?;
     let mut names = Vec::new();
     let mut roles = Vec::new();
     for attribute in &attributes {

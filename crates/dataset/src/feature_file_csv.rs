@@ -153,8 +153,12 @@ pub(super) fn read(mut input: impl BufRead, mut rows: Rows<'_>) -> Result<OneFil
     }
     let columns = column_names(&names);
     let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
-    rows.check(&columns).map_err(|problem| (1, problem))?;
-    let mut roles: Vec<Role> = columns.iter().map(|column| rows.role(column).unwrap_or(Role::Number)).collect();
+    rows.check(&columns, names.iter().any(String::is_empty)).map_err(|problem| (1, problem))?;
+    let role = |(column, name): (&&str, &String)| {
+        let unnamed = (name.is_empty() && rows.leaves_out_unnamed()).then_some(Role::LeftOut);
+        rows.role(column).or(unnamed).unwrap_or(Role::Number)
+    };
+    let mut roles: Vec<Role> = columns.iter().zip(&names).map(role).collect();
     let mut traces = Traces::default();
     if names[0].is_empty() && matches!(roles[0], Role::Number) && roles.len() > 1 {
         roles[0] = Role::LeftOut;

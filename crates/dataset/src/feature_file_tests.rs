@@ -281,3 +281,14 @@ fn the_darknet_table_is_read_by_its_definition() {
     assert_eq!(table.rows[0].provenance.capture, table.rows[1].provenance.capture);
     assert_ne!(table.rows[0].provenance.capture, table.rows[2].provenance.capture);
 }
+
+#[test]
+fn columns_without_a_name_are_left_out_by_an_empty_one() {
+    let rules = "format = \"csv\"\nlabels = { tunnel = \"class1\" }\n";
+    // The first column and others; where every column has a name, an empty one is a mistake.
+    let unnamed = format!("{rules}leave_out = [\"\"]");
+    let table = load(&unnamed, &[("a-1s.csv", ",length,,class1\n0,1,x,VPN\n")]).unwrap();
+    assert_eq!((table.names, table.notes), (vec!["length".to_owned()], vec![]));
+    let told = load(&unnamed, &[("a-1s.csv", "length,class1\n1,VPN\n")]).unwrap_err().to_string();
+    assert!(told.contains("column `` is missing"), "{told}");
+}
