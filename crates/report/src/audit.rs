@@ -62,6 +62,9 @@ const MODEL_METRICS: [&str; 10] = [
     Metric::MICRO_F1.key,
 ];
 
+/// The columns that a table to audit has.
+const COLUMNS: [&str; 3] = ["row", "metric", "value"];
+
 /// A table to audit: CSV with the columns `row`, `metric` and `value`; other columns are ignored.
 #[derive(Debug, Clone)]
 pub struct AuditTable {
@@ -79,7 +82,18 @@ impl AuditTable {
     pub fn read(path: &Path) -> Result<Self, ReportError> {
         let content = storage::or_stock(path, std::fs::read(path)).map_err(|problem| file_error(path, problem))?;
         let mut table = Self { numbers: Vec::new(), classes: None };
-        for (index, line) in csv::Reader::from_reader(content.as_slice()).deserialize().enumerate() {
+        let mut reader = csv::Reader::from_reader(content.as_slice());
+        let header = reader.headers().map_err(|problem| file_error(path, problem))?;
+        if COLUMNS.iter().any(|column| !header.iter().any(|name| name == *column)) {
+            let names: Vec<String> = header.iter().map(|name| format!("`{name}`")).collect();
+            let problem = format!(
+                "a table to audit has the columns `row`, `metric` and `value`, with one number per line, such as \
+                 chat,precision,0.956; this one has {}",
+                names.join(", ")
+            );
+            return Err(file_error(path, problem));
+        }
+        for (index, line) in reader.deserialize().enumerate() {
             let Line { row, metric, value } = line.map_err(|problem| file_error(path, problem))?;
             let fault =
                 |problem: String| file_error(path, format!("record {} ({metric} of {row}): {problem}", index + 1));

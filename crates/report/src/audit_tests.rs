@@ -135,6 +135,16 @@ fn files_that_are_not_tables_are_refused() {
     assert!(problem("a,support,1.5\n").contains("is not an integer"));
     assert!(problem("t,classes,1\n").contains("is not a number of classes"));
     assert!(problem("").contains("the table has no number to audit"));
+    // A table with one row per class, as scikit-learn's classification_report prints it, with commas or semicolons.
+    for (header, names) in [
+        ("class,precision,recall,f1-score,support", "`class`, `precision`, `recall`, `f1-score`, `support`"),
+        ("class;precision;recall", "`class;precision;recall`"),
+    ] {
+        std::fs::write(&path, format!("{header}\n{}\n", header.replace("class", "chat"))).unwrap();
+        let told = AuditTable::read(&path).unwrap_err().to_string();
+        assert!(told.contains("has the columns `row`, `metric` and `value`"), "{told}");
+        assert!(told.ends_with(&format!("this one has {names}")), "{told}");
+    }
 }
 
 /// Prints a table from a confusion matrix with this many decimals.
