@@ -1,6 +1,6 @@
 //! Tables as LaTeX, with the booktabs package.
 
-use super::table::{Cell, Table, fixed, mark, p_value};
+use super::table::{Cell, Table, fixed, mark, p_value, visible};
 
 /// Text longer than this is a sentence, not a name.
 const SENTENCE: usize = 60;
@@ -57,7 +57,7 @@ fn cell(cell: &Cell) -> String {
 /// Escapes text for LaTeX.
 pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
+    for character in visible(text).chars() {
         match character {
             '&' | '%' | '$' | '#' | '_' | '{' | '}' => {
                 escaped.push('\\');

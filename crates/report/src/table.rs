@@ -262,7 +262,7 @@ impl Table {
     pub(super) fn plain(&self, cell: &Cell) -> String {
         let marked = |footnote: &Option<usize>| footnote.map_or(String::new(), |index| format!(" [{}]", mark(index)));
         match cell {
-            Cell::Text(text) => text.clone(),
+            Cell::Text(text) => visible(text),
             Cell::Number { value, standard_deviation: Some(deviation), decimals, footnote } => {
                 format!("{}±{deviation:.decimals$}{}", fixed(*value, *decimals), marked(footnote))
             }
@@ -314,6 +314,21 @@ pub(super) fn significant_decimals(value: f64) -> usize {
 pub(super) fn mark(index: usize) -> String {
     let letter = char::from(b'a' + (index % 26) as u8);
     if index < 26 { letter.to_string() } else { mark(index / 26 - 1) + &letter.to_string() }
+}
+
+/// Writes the characters that override the direction of the text after them by their numbers, such as `[U+202E]`: a
+/// label could otherwise make the rest of its row unreadable, and LaTeX knows no such characters.
+pub(super) fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                shown.push_str(&format!("[U+{:04X}]", u32::from(character)));
+            }
+            _ => shown.push(character),
+        }
+    }
+    shown
 }
 
 /// Escapes text for Markdown: bars do not end a cell, tags are shown as text, and control characters become escapes.
@@ -464,6 +479,16 @@ Means over 2 seeds.\\\\
 \\end{table}
 ";
         assert_eq!(example().to_latex(), expected);
+    }
+
+    #[test]
+    fn nothing_turns_the_text_after_it_around() {
+        assert_eq!(visible("a\u{202e}b\u{2066}c \u{200f}שלום"), "a[U+202E]b[U+2066]c \u{200f}שלום");
+        let mut table = example();
+        table.rows[0][0] = Cell::Text("chat\u{202e}".to_owned());
+        for text in [table.to_markdown(), table.to_latex()] {
+            assert!(text.contains("chat[U+202E]") && !text.contains('\u{202e}'), "{text}");
+        }
     }
 
     #[test]

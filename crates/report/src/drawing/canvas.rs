@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use crate::table::visible;
+
 /// An SVG under construction.
 pub(super) struct Canvas {
     /// Width in pixels.
@@ -33,7 +35,7 @@ pub(super) enum Anchor {
 /// Escapes text for HTML and SVG.
 pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
+    for character in visible(text).chars() {
         match character {
             '&' => escaped.push_str("&amp;"),
             '<' => escaped.push_str("&lt;"),

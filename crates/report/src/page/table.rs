@@ -4,7 +4,7 @@
 use askama::Template;
 
 use super::{Cell, Column, Table};
-use crate::table::{fixed, mark, p_value};
+use crate::table::{fixed, mark, p_value, visible};
 
 /// Tables with fewer rows have no filter.
 const FILTERED_ROWS: usize = 10;
@@ -120,7 +120,7 @@ impl CellView {
     fn new(cell: &Cell, numeric: bool) -> Self {
         let empty = Self { numeric, ..Self::default() };
         match cell {
-            Cell::Text(text) => Self { text: text.clone(), ..empty },
+            Cell::Text(text) => Self { text: visible(text), ..empty },
             Cell::Number { value, standard_deviation, decimals, footnote } => Self {
                 text: fixed(*value, *decimals),
                 deviation: standard_deviation.map(|deviation| format!("{deviation:.decimals$}")),
@@ -149,13 +149,13 @@ mod tests {
         let number =
             Cell::Number { value: 0.123_456, standard_deviation: Some(0.01), decimals: 3, footnote: Some(never) };
         shown.rows = vec![
-            vec![Cell::Text("<script>".to_owned()), number],
+            vec![Cell::Text("<script>\u{202e}".to_owned()), number],
             vec![Cell::Text("published".to_owned()), Cell::Undefined(None)],
         ];
         let html = TableView::new(&shown, &Look { titled: true, ..Look::default() }).to_string();
         assert!(!html.contains("<script>") && html.contains("&#60;script&#62;"), "{html}");
         assert!(
-            html.contains("<tr><td>&#60;script&#62;<td>0.123<small>±0.010</small><sup>a</sup>")
+            html.contains("<tr><td>&#60;script&#62;[U+202E]<td>0.123<small>±0.010</small><sup>a</sup>")
                 && html.contains("class=\"t1\""),
             "{html}"
         );
