@@ -273,3 +273,50 @@ fn assert_same(expected: &std::collections::BTreeMap<String, String>, folder: &P
         assert!(*content == found[name], "{name} differs");
     }
 }
+
+/// A cluster whose submit plugin prints text, or that refuses the third job: its commands are scripts.
+#[test]
+#[cfg(unix)]
+fn what_sbatch_prints_and_refuses_is_understood() {
+    let project = Project::new();
+    write_points(&project);
+    project.write("experiments/points.toml", SWEEP.replace("TREES", "2").replace("MORE", "3"));
+    let commands = tempfile::tempdir().unwrap();
+    let command = |name: &str, script: &str| {
+        let path = commands.path().join(name).display().to_string();
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        set_mode(&path, 0o755);
+    };
+    command("squeue", "exit 0");
+    command("scontrol", "exit 0");
+    let submit = |script: &str| {
+        let number = "number=$(cat \"$0.number\" 2>/dev/null || echo 100)\necho $((number + 1)) > \"$0.number\"\ncat > /dev/null\n";
+        command("sbatch", &format!("{number}{script}"));
+        let _ = fs::remove_file(commands.path().join("sbatch.number"));
+        let path = format!("{}:{}", commands.path().display(), std::env::var("PATH").unwrap_or_default());
+        let output = assert_cmd::Command::cargo_bin("etcbench")
+            .unwrap()
+            .current_dir(project.path("."))
+            .env("PATH", path)
+            .env_remove("ETCBENCH_DATA")
+            .args(["run", "experiments/points.toml", "--slurm"])
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+
+    let (code, told) = submit("echo 'sbatch: lua: Job submitted to partition 7'\necho $number");
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("6 of 6 units submitted") && told.contains("102"), "{told}");
+
+    let (code, told) = submit("echo 'Your job was submitted.'");
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("no job ID in `Your job was submitted.`"), "{told}");
+    assert!(told.contains("`scancel --name=etcbench-flows-points-points-full"), "{told}");
+
+    let limit = "[ $number -lt 102 ] || { echo 'QOSMaxSubmitJobPerUserLimit' >&2; exit 1; }\necho $number";
+    let (code, told) = submit(limit);
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("QOSMaxSubmitJobPerUserLimit; already in the queue: 100 101; the same command"), "{told}");
+    assert!(told.contains("`scancel 100 101`"), "{told}");
+}

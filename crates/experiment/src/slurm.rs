@@ -54,6 +54,28 @@ pub enum SlurmError {
         /// The program's error output.
         problem: String,
     },
+    /// A job was refused after others had been submitted.
+    #[error(
+        "{problem}; already in the queue: {jobs}; the same command submits the rest later, or cancel them with \
+         `scancel {jobs}`"
+    )]
+    Partial {
+        /// Why the job was refused.
+        problem: Box<SlurmError>,
+        /// The IDs of the jobs in the queue.
+        jobs: String,
+    },
+    /// `sbatch` succeeded, but its output has no job ID.
+    #[error(
+        "sbatch: no job ID in `{said}`; if `squeue --me` shows a new job, cancel it with `scancel --name={name}` \
+         before you run the command again"
+    )]
+    NoId {
+        /// What `sbatch` printed.
+        said: String,
+        /// The job's name.
+        name: String,
+    },
     /// A submission could not be recorded.
     #[error(transparent)]
     Store(#[from] ExperimentError),
@@ -142,17 +164,38 @@ pub fn submit(
     let job = Job { planned, project, options, program: &program };
     let waiting =
         planned.submissions().iter().map(|submission| submission.job).filter(|job| queue.holds(*job)).collect();
-    job.all(units, waiting, gather, |arguments, script, submission| {
+    let mut submitted: Vec<u64> = Vec::new();
+    let last = job.all(units, waiting, gather, |arguments, script, submission| {
         let said = output("sbatch", arguments, script)?;
-        // `--parsable` prints the job ID, followed by a semicolon and the cluster if there are several.
-        let job = said.trim().split(';').next().and_then(|job| job.parse().ok());
-        let job =
-            job.ok_or_else(|| SlurmError::Refused { program: "sbatch", problem: format!("no job ID in `{said}`") })?;
+        let id = job_id(&said).ok_or_else(|| {
+            let name = arguments.iter().find_map(|argument| argument.strip_prefix("--job-name=")).unwrap_or_default();
+            let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+            SlurmError::NoId { said, name: name.to_owned() }
+        })?;
+        submitted.push(id);
         if let Some(submission) = submission {
-            planned.add_submission(Submission { job, ..submission })?;
+            planned.add_submission(Submission { job: id, ..submission })?;
         }
-        Ok(job)
+        Ok(id)
+    });
+    last.map_err(|problem| match submitted.is_empty() {
+        true => problem,
+        false => {
+            let jobs: Vec<String> = submitted.iter().map(u64::to_string).collect();
+            SlurmError::Partial { problem: Box::new(problem), jobs: jobs.join(" ") }
+        }
     })
+}
+
+/// Returns the job ID that `sbatch --parsable` printed: a line of its own, followed by a semicolon and the cluster if
+/// there are several. A cluster's submit plugin or wrapper may print lines of text before and after it.
+fn job_id(said: &str) -> Option<u64> {
+    let id = |line: &str| {
+        let mut parts = line.trim().splitn(2, ';');
+        let id = parts.next()?.parse().ok()?;
+        parts.next().is_none_or(|cluster| !cluster.contains(char::is_whitespace)).then_some(id)
+    };
+    said.lines().rev().find_map(id)
 }
 
 /// Returns what [`submit`] would submit if nothing of the plan were in the queue: each job's `sbatch` arguments and
@@ -348,6 +391,18 @@ mod tests {
         // Records of older versions had one unit per task.
         let old: Submission = serde_json::from_str("{\"job\": 1, \"first\": 3, \"units\": [3, 5]}").unwrap();
         assert_eq!(old.tasks().collect::<Vec<_>>(), [(0, &[3][..]), (2, &[5][..])]);
+    }
+
+    #[test]
+    fn a_job_id_is_found_among_lines_of_text() {
+        for said in
+            ["100\n", "100;cluster1\n", "sbatch: lua: Job submitted to partition 7\n100\n", "Hello\n 100;c \nBye 5\n"]
+        {
+            assert_eq!(job_id(said), Some(100), "{said}");
+        }
+        for said in ["", "\n", "Submitted batch job 100\n", "-1\n", "100; and more\n"] {
+            assert_eq!(job_id(said), None, "{said}");
+        }
     }
 
     #[test]
