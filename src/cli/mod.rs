@@ -328,13 +328,19 @@ fn records(folder: &Path) -> anyhow::Result<Vec<Record>> {
     Ok(crate::report::read_records(&path)?)
 }
 
-fn dispatch(arguments: Arguments) -> anyhow::Result<Verdict> {
-    if let Some(threads) = arguments.threads {
-        rayon::ThreadPoolBuilder::new()
-            .num_threads(threads.into())
-            .build_global()
-            .map_err(|error| anyhow::Error::new(error).context(Internal))?;
+/// Starts the threads, as many as there are processors if 0: started on first use, a failure would be a panic.
+fn start_threads(threads: usize) -> anyhow::Result<()> {
+    let Err(error) = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global() else { return Ok(()) };
+    // The other error is that they run already, which is fine unless another number is wanted.
+    if threads == 0 && std::error::Error::source(&error).is_none() {
+        return Ok(());
     }
+    let advice = "cannot start the threads; raise the limit of processes (`ulimit -u`), or use fewer with --threads";
+    Err(anyhow::Error::new(error).context(advice).context(Internal))
+}
+
+fn dispatch(arguments: Arguments) -> anyhow::Result<Verdict> {
+    start_threads(arguments.threads.map_or(0, usize::from))?;
     let project = crate::project::open(arguments.project);
     match arguments.command {
         Command::Init(arguments) => init::init(&arguments),

@@ -172,3 +172,24 @@ fn a_dry_run_says_what_would_be_computed_and_computes_nothing() {
     }
     assert!(!project.path("results/sweeps").exists());
 }
+
+/// Each thread needs address space for its stack, so a limit of that stops them on any machine, and for root too.
+#[test]
+#[cfg(target_os = "linux")]
+fn threads_that_cannot_start_are_told() {
+    let project = small();
+    for (variable, arguments) in [("60000", &["list"][..]), ("1", &["--threads", "1024", "list"])] {
+        let output = std::process::Command::new("sh")
+            .args(["-c", "ulimit -v 1000000; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_etcbench")])
+            .args(arguments)
+            .env("RAYON_NUM_THREADS", variable)
+            .env_remove("RUST_BACKTRACE")
+            .current_dir(project.path(""))
+            .output()
+            .unwrap();
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{told}");
+        assert!(told.contains("cannot start the threads; raise the limit of processes (`ulimit -u`)"), "{told}");
+        assert!(!told.contains("panicked"), "{told}");
+    }
+}
