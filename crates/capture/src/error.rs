@@ -17,6 +17,12 @@ pub enum CaptureError {
         /// Error reported by the file system.
         source: std::io::Error,
     },
+    /// The path is a folder, not a file.
+    #[error("{name}: this is a folder; name the captures in it, such as {name}/*.pcap")]
+    IsAFolder {
+        /// The folder.
+        name: String,
+    },
     /// Reading failed partway.
     #[error("{name}: reading failed at byte {offset}: {source}; check the disk or the transfer and read again")]
     Read {

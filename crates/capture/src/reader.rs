@@ -268,6 +268,7 @@ impl CaptureReader {
 fn read_error(name: String, offset: u64, source: std::io::Error) -> CaptureError {
     match CompressionFault::of(&source) {
         Some(fault) => CaptureError::Compressed { name, fault: fault.clone() },
+        None if source.kind() == std::io::ErrorKind::IsADirectory => CaptureError::IsAFolder { name },
         None => CaptureError::Read { name, offset, source },
     }
 }

@@ -323,7 +323,8 @@ fn files_that_are_no_captures_are_refused_in_words() {
     assert_eq!((seen.len(), summary.skipped_for(SkipReason::UnknownLinkType)), (1, 1));
     let missing = CaptureReader::open("no/such/file.pcap".as_ref()).err().unwrap().to_string();
     assert!(missing.starts_with("no/such/file.pcap: cannot open the capture"), "{missing}");
-    assert!(matches!(CaptureReader::open("src".as_ref()), Err(CaptureError::Read { .. })));
+    let folder = CaptureReader::open("src".as_ref()).err().unwrap().to_string();
+    assert_eq!(folder, "src: this is a folder; name the captures in it, such as src/*.pcap");
 }
 
 /// Builds a capture in either format with packets of all kinds.
