@@ -187,6 +187,9 @@ fn line(entry: &ManifestEntry) -> String {
             .map_or(String::new(), |packets| format!(" after {}", count(packets as usize, "whole packet")));
         parts.push(format!("DAMAGED{before}: {damage}"));
     }
+    if entry.out_of_order > 0 {
+        parts.push(format!("{} out of order (reordercap sorts them)", count(entry.out_of_order as usize, "packet")));
+    }
     parts.extend(entry.sha256.as_ref().map(|sha256| format!("sha256 {sha256}")));
     let labels: Vec<String> = entry.labels.iter().map(|(column, value)| format!("{column}={value}")).collect();
     if !labels.is_empty() {

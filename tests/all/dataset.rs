@@ -711,3 +711,33 @@ fn tables_name_captures_as_find_and_spreadsheets_write_them() {
     project.write("data/small.csv", text);
     project.refused(&["data", "verify", "small"], &["small.csv: it is UTF-16; save it as CSV in UTF-8"]);
 }
+
+#[test]
+fn captures_out_of_order_are_told() {
+    let project = Project::new();
+    let definition = definition("unsorted", "\"kind\"", "[[rule]]\nstem = \"^(?<kind>[a-z]+)\"\n");
+    project.write("data/unsorted.toml", definition);
+    project.write("experiments/unsorted.toml", experiment("unsorted", "kind"));
+    project.write("data/unsorted/one.pcap", usual(1000));
+    // The answer of the first flow comes before its request.
+    let mut swapped = usual(2000);
+    let record = 16 + 32;
+    let (first, second) = swapped[24..24 + 2 * record].split_at_mut(record);
+    first.swap_with_slice(second);
+    project.write("data/unsorted/two.pcap", swapped);
+
+    let (text, code) = told(&project, &["data", "verify", "unsorted"]);
+    assert_eq!(code, Some(0), "{text}");
+    let line = |name: &str| text.lines().find(|line| line.contains(name)).unwrap().to_owned();
+    assert!(line("two.pcap").contains("1 packet out of order (reordercap sorts them)"), "{text}");
+    assert!(!line("one.pcap").contains("out of order"), "{text}");
+    let advice = "1 packet is earlier than a packet before";
+    let (text, _) = told(&project, &["features", "data/unsorted/two.pcap"]);
+    holds(&text, &[advice, "sort the capture by time with reordercap"]);
+    // A run tells it once for a dataset, also when its flows come from the cache.
+    for _ in 0..2 {
+        let (text, code) = told(&project, &["run", "experiments/unsorted.toml"]);
+        assert_eq!(code, Some(0), "{text}");
+        holds(&text, &["unsorted: 1 capture (two.pcap): ", advice]);
+    }
+}

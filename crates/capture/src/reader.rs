@@ -59,6 +59,9 @@ pub struct CaptureReader {
     decoded: u64,
     partial_transport_headers: u64,
     first_fragments: u64,
+    /// The latest time of a packet so far.
+    latest: i64,
+    out_of_order: u64,
     skipped: SkipCounters,
     /// The first unsupported link type of a record.
     unknown_link_type: Option<u32>,
@@ -149,6 +152,8 @@ impl CaptureReader {
             decoded: 0,
             partial_transport_headers: 0,
             first_fragments: 0,
+            latest: i64::MIN,
+            out_of_order: 0,
             skipped: SkipCounters::default(),
             unknown_link_type: None,
             damage: None,
@@ -213,6 +218,8 @@ impl CaptureReader {
         self.decoded += 1;
         self.partial_transport_headers += u64::from(headers.partial_transport_header);
         self.first_fragments += u64::from(headers.fragment.is_some_and(|fragment| fragment.offset == 0));
+        self.out_of_order += u64::from(timestamp < self.latest);
+        self.latest = self.latest.max(timestamp);
         let start = record.frame.start + ip_offset;
         Ok(Some(Packet {
             number: self.packets,
@@ -237,6 +244,7 @@ impl CaptureReader {
             decoded: self.decoded,
             partial_transport_headers: self.partial_transport_headers,
             first_fragments: self.first_fragments,
+            out_of_order: self.out_of_order,
             skipped: self.skipped.list(),
             damage: self.damage.clone(),
             interfaces: self.interfaces.iter().copied().collect(),

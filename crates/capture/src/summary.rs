@@ -122,6 +122,10 @@ pub struct CaptureSummary {
     pub partial_transport_headers: u64,
     /// Number of packets that are first fragments of fragmented IP packets.
     pub first_fragments: u64,
+    /// Number of packets that are earlier than a packet before them in the file. Flows take packets in the order of the
+    /// file, so such a flow may have its direction reversed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub out_of_order: u64,
     /// Records that did not become packets, by reason, without zeros, in the order of [`SkipReason::ALL`].
     pub skipped: Vec<(SkipReason, u64)>,
     /// Where the file is damaged, if it is.
@@ -146,11 +150,19 @@ impl fmt::Display for CaptureSummary {
         for (reason, count) in self.skipped.iter().filter(|(_, count)| *count > 0) {
             write!(formatter, ", {count} {reason}")?;
         }
-        match &self.damage {
-            Some(damage) => write!(formatter, "; {damage}"),
+        if let Some(damage) = &self.damage {
+            write!(formatter, "; {damage}")?;
+        }
+        match self.order_advice() {
+            Some(advice) => write!(formatter, "; {advice}"),
             None => Ok(()),
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl CaptureSummary {
@@ -159,6 +171,18 @@ impl CaptureSummary {
         let mut link_types: Vec<u32> = self.interfaces.iter().map(|interface| interface.link_type).collect();
         link_types.dedup();
         link_types
+    }
+
+    /// Describes packets that are out of order, and what to do about them.
+    pub fn order_advice(&self) -> Option<String> {
+        let verb = if self.out_of_order == 1 { "is" } else { "are" };
+        (self.out_of_order > 0).then(|| {
+            format!(
+                "{} {verb} earlier than a packet before; the direction of a flow is that of its first packet in the file; \
+                 sort the capture by time with reordercap",
+                counted(self.out_of_order, "packet")
+            )
+        })
     }
 
     /// Counts records that the reader decoded but that turned out to have no place in a flow.

@@ -414,3 +414,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn packets_out_of_order_are_counted_with_advice() {
+    let frames = |times: &[i64]| -> Vec<(i64, Vec<u8>)> {
+        times.iter().map(|&time| (time * 1_000_000, craft::ethernet(&tcp_packet(b"x")))).collect()
+    };
+    let summary = |times: &[i64]| read(craft::pcap(Order::Little, false, 1, WHOLE, &frames(times))).unwrap().1;
+    // The same time is in order; every packet before the latest one so far is not.
+    assert_eq!(summary(&[0, 5, 5, 9]).out_of_order, 0);
+    assert_eq!(summary(&[0, 5, 5, 9]).to_string(), "4 packets, 4 of TCP or UDP");
+    let unsorted = summary(&[3, 0, 4, 9, 7]);
+    assert_eq!(unsorted.out_of_order, 2);
+    let advice = unsorted.to_string();
+    assert!(advice.contains("2 packets are earlier than a packet before") && advice.contains("reordercap"), "{advice}");
+    let text = serde_json::to_string(&unsorted).unwrap();
+    assert_eq!(serde_json::from_str::<CaptureSummary>(&text).unwrap(), unsorted);
+    assert!(!serde_json::to_string(&summary(&[0])).unwrap().contains("out_of_order"));
+}

@@ -83,6 +83,9 @@ pub struct ManifestEntry {
     pub link_types: Vec<u32>,
     /// Description and location of the damage.
     pub damage: Option<String>,
+    /// Packets that are earlier than a packet before them; not stored.
+    #[serde(skip)]
+    pub out_of_order: u64,
     /// Why the file has this status.
     pub note: Option<String>,
     /// Labels of the whole capture.
@@ -101,6 +104,7 @@ impl ManifestEntry {
             packets: None,
             link_types: Vec::new(),
             damage: None,
+            out_of_order: 0,
             note: None,
             labels: Labels::new(),
         }

@@ -153,6 +153,7 @@ fn entry(record: &csv::StringRecord) -> Result<ManifestEntry, String> {
         packets: number(8)?,
         link_types: link_types.collect::<Result<_, _>>()?,
         damage: text(10),
+        out_of_order: 0,
         note: text(11),
         labels,
     })

@@ -146,6 +146,7 @@ pub fn manifest_of_run(
 fn describe_summary(entry: &mut ManifestEntry, summary: &CaptureSummary) {
     entry.packets = Some(summary.packets);
     entry.link_types = summary.link_types();
+    entry.out_of_order = summary.out_of_order;
     entry.damage = summary.damage.as_ref().map(|damage| format!("at byte {}: {}", damage.offset, damage.problem));
 }
 

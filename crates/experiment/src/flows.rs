@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::run::Settings;
 use super::{Experiment, ExperimentError, Variant};
 use super::{cache, flow_cache};
+use etcbench_capture::CaptureSummary;
 use etcbench_dataset as dataset;
 use etcbench_dataset::{
     Dataset, DatasetDefinition, EntryState, FeatureTable, HeldBytes, Holds, LabelledFlow, LoadedCapture, Manifest,
@@ -55,7 +56,7 @@ pub struct CaptureFacts {
     pub ambiguous_flows: u64,
     /// Packets read and skipped by reason, and damage.
     #[serde(flatten)]
-    pub summary: etcbench_capture::CaptureSummary,
+    pub summary: CaptureSummary,
 }
 
 /// The content of an experiment's datasets.
@@ -317,6 +318,7 @@ fn load_datasets(
         warnings.push(format!("{name}: {} is skipped: it duplicates {}", duplicate.file.path, duplicate.used));
     }
     warnings.extend(loaded.captures.iter().filter_map(damage));
+    warnings.extend(datasets.iter().filter_map(|dataset| order(&dataset.definition.name, &loaded.captures)));
     warnings.extend(loaded.captures.iter().flat_map(label_warnings));
     warnings.extend(dataset::labels_alike(loaded.flows.iter().map(|flow| &flow.labels)));
     warnings.iter().for_each(|warning| progress.warn(warning));
@@ -426,6 +428,19 @@ fn damage(capture: &LoadedCapture) -> Option<String> {
     ))
 }
 
+/// Describes the packets of a dataset's captures that are out of order, in one line: captures of several interfaces
+/// often contain a few.
+fn order(dataset: &str, captures: &[LoadedCapture]) -> Option<String> {
+    let of = captures.iter().filter(|capture| capture.dataset == dataset && capture.summary.out_of_order > 0);
+    let unsorted: Vec<&LoadedCapture> = of.collect();
+    let out_of_order = unsorted.iter().map(|capture| capture.summary.out_of_order).sum();
+    let total = CaptureSummary { out_of_order, ..CaptureSummary::default() };
+    let more = if unsorted.len() > 1 { ", ..." } else { "" };
+    let advice = total.order_advice()?;
+    let captures = counted(unsorted.len() as u64, "capture");
+    Some(format!("{dataset}: {captures} ({}{more}): {advice}", unsorted[0].capture))
+}
+
 fn label_warnings(capture: &LoadedCapture) -> Vec<String> {
     let mut warnings = Vec::new();
     if let Some(file) = capture.flow_label_file.as_ref().filter(|_| capture.malformed_lines.count > 0) {
@@ -472,7 +487,7 @@ fn table_facts(table: &FeatureTable, checksums: &Checksums) -> Result<Vec<Captur
             unused_flows: 0,
             unmatched_flows: 0,
             ambiguous_flows: 0,
-            summary: etcbench_capture::CaptureSummary::default(),
+            summary: CaptureSummary::default(),
         })
     };
     table.files.iter().map(fact).collect()
