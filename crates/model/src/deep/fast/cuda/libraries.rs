@@ -96,14 +96,21 @@ fn load_from(library: Library, folders: &[PathBuf]) -> bool {
     })
 }
 
-/// Returns `folder/file` with or without a version suffix; the lexicographically last one if there are several.
+/// Returns `folder/file` with or without a version suffix; the one with the highest version if there are several.
 fn versioned(folder: &Path, file: &str) -> Option<PathBuf> {
     let entries = std::fs::read_dir(folder).ok()?.filter_map(Result::ok).map(|entry| entry.path());
-    let is_version = |path: &Path| {
-        let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix(file));
-        name.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-    };
-    entries.filter(|path| is_version(path)).max()
+    let of_library = entries.filter_map(|path| {
+        let name = path.file_name().and_then(|name| name.to_str())?;
+        let suffix = name.strip_prefix(file).filter(|rest| rest.is_empty() || rest.starts_with('.'))?;
+        Some((version(suffix), path))
+    });
+    of_library.max().map(|(_, path)| path)
+}
+
+/// Returns the numbers of a version suffix such as `.12.4.127`, up to the first part that is not a number. They are
+/// compared as numbers, because `.9` sorts after `.12` as text.
+fn version(suffix: &str) -> Vec<u64> {
+    suffix.split('.').skip(1).map_while(|part| part.parse().ok()).collect()
 }
 
 /// Returns `site-packages/nvidia/*/lib` of the `python3` on the path.
@@ -129,6 +136,14 @@ mod tests {
         }
         assert_eq!(versioned(folder.path(), "libnvrtc.so"), Some(folder.path().join("libnvrtc.so.12")));
         assert_eq!(versioned(folder.path(), "libcublas.so"), None);
+        // Versions are numbers: 12 is higher than 9, and 12.10 than 12.9.
+        let highest = |names: &[&str]| {
+            let folder = tempfile::tempdir().unwrap();
+            names.iter().for_each(|name| std::fs::write(folder.path().join(name), "").unwrap());
+            versioned(folder.path(), "libnvrtc.so").unwrap().file_name().unwrap().to_str().unwrap().to_owned()
+        };
+        assert_eq!(highest(&["libnvrtc.so.9", "libnvrtc.so.12", "libnvrtc.so"]), "libnvrtc.so.12");
+        assert_eq!(highest(&["libnvrtc.so.12.9", "libnvrtc.so.12", "libnvrtc.so.12.10"]), "libnvrtc.so.12.10");
         // Files that are not libraries are not loaded, and nothing panics.
         assert!(!load_from(Library::RuntimeCompiler, &[folder.path().to_owned(), "nowhere".into()]));
     }
