@@ -130,10 +130,10 @@ impl NetworkModel for ByteCnn {
             vec![
                 Layer::convolution("conv1", first, kernel, same(bytes, kernel, 1)),
                 Layer::Relu,
-                Layer::MaximumPool { size: pool, stride: pool, padding: same(bytes, pool, pool) },
+                Layer::MaxPool { size: pool, stride: pool, padding: same(bytes, pool, pool) },
                 Layer::convolution("conv2", second, kernel, same(pooled, kernel, 1)),
                 Layer::Relu,
-                Layer::MaximumPool { size: pool, stride: pool, padding: same(pooled, pool, pool) },
+                Layer::MaxPool { size: pool, stride: pool, padding: same(pooled, pool, pool) },
                 Layer::linear("fc1", dense),
                 Layer::Relu,
                 Layer::Dropout { number: 0, rate: dropout },

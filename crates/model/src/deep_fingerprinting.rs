@@ -155,7 +155,7 @@ impl NetworkModel for DeepFingerprinting {
                     if number == 0 { Layer::Elu } else { Layer::Relu },
                 ]);
             }
-            layers.push(Layer::MaximumPool { size: pool, stride, padding: same(steps, pool, stride) });
+            layers.push(Layer::MaxPool { size: pool, stride, padding: same(steps, pool, stride) });
             layers.push(Layer::Dropout { number: number as u32, rate: dropout });
             steps = steps.div_ceil(stride);
         }

@@ -131,14 +131,14 @@ impl NetworkModel for Flowpic {
         let (mut side, mut layers) = (pixels.isqrt(), Vec::new());
         for (number, outputs) in channels.into_iter().enumerate() {
             let name = format!("features.conv{}.0", number + 1);
-            layers.push(Layer::PictureConvolution { name, outputs, kernel, size: [side, side] });
+            layers.push(Layer::Convolution2d { name, outputs, kernel, size: [side, side] });
             layers.push(Layer::Relu);
             if number == 1 {
                 layers.push(Layer::ChannelDropout { number: 0, rate: channel_dropout });
             }
             // If the picture runs out here, the layers report that it is too small.
             side = (side + 1).saturating_sub(kernel);
-            layers.push(Layer::SquarePool { pool, size: [side, side] });
+            layers.push(Layer::MaxPool2d { pool, size: [side, side] });
             side /= pool;
         }
         let trunk = vec![

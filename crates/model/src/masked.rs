@@ -7,7 +7,7 @@ use rand::seq::index;
 use super::deep::engine::{BatchLoss, MASKED_PRETRAINING, MaskedModel, Resumable, of_model};
 use super::deep::network::Network;
 use super::deep::pretrained::{Pretrained, Task};
-use super::deep::training::Run;
+use super::deep::training::TrainingContext;
 use super::deep::unlabelled::{PretrainingOptions, Unlabelled, fit_unlabelled};
 use super::deep::{Engine, NetworkOptions, OptimiserKind};
 use super::{Device, FitContext, Implementation, ModelError};
@@ -152,8 +152,8 @@ impl Masked {
             let seed = context.seed;
             let mut on_flows = OnFlows { model: &mut *model, parts, seed, hidden: *hidden, batch: Vec::new() };
             let [training, validation] = parts.map(|part| (0..part.count()).collect::<Vec<_>>());
-            let run = Run { seed, checkpoints, progress: context.progress };
-            let epochs = fit_unlabelled(&mut on_flows, pretraining, &training, &validation, run)?;
+            let training_context = TrainingContext { seed, checkpoints, progress: context.progress };
+            let epochs = fit_unlabelled(&mut on_flows, pretraining, &training, &validation, training_context)?;
             Ok((model.parameters(), epochs))
         });
         result.map_err(|error| of_model(error, name))

@@ -17,7 +17,9 @@ use super::deep::checkpoint::Checkpoints;
 use super::deep::engine::{BatchLoss, NetworkClassifier, Resumable, TRAINING, of_model};
 use super::deep::network::Network;
 use super::deep::parameters::ParameterSet;
-use super::deep::training::{Learner, PREDICTION_BATCH, Run, TrainingOptions, fit_classifier, still_rising};
+use super::deep::training::{
+    Learner, PREDICTION_BATCH, TrainingContext, TrainingOptions, fit_classifier, still_rising,
+};
 use super::deep::{Engine, NetworkOptions, OptimiserKind};
 use super::input::{InputOptions, InputTransform, data};
 use super::masked::Masked;
@@ -317,7 +319,8 @@ impl<M: NetworkModel> Algorithm for Fitted<M> {
         let mut model = Engine::network(implementation, &fitted.network, &fitted.weights, network_options)?;
         model.set_class_weights(&weights)?;
         let mut checkpoints = Checkpoints::new(context.artifacts, &key);
-        let run = Run { seed: context.seed, checkpoints: &mut checkpoints, progress: context.progress };
+        let training_context =
+            TrainingContext { seed: context.seed, checkpoints: &mut checkpoints, progress: context.progress };
         let mut learner = OnRows {
             model: &mut *model,
             network: &fitted.network,
@@ -326,8 +329,9 @@ impl<M: NetworkModel> Algorithm for Fitted<M> {
             batch: Vec::new(),
         };
         let classes = training.classes;
-        let epochs = fit_classifier(&mut learner, &options, &training.targets, &held_out_labels, classes, run)
-            .map_err(|error| of_model(error, M::NAME))?;
+        let epochs =
+            fit_classifier(&mut learner, &options, &training.targets, &held_out_labels, classes, training_context)
+                .map_err(|error| of_model(error, M::NAME))?;
         fitted.weights = model.parameters();
         if held_out_labels.is_empty() {
             report.notes.push("no validation flows: trained for all epochs, without early stopping".to_owned());

@@ -6,7 +6,7 @@ use crate::deep::engine::{BatchLoss, ByteBatch, JointClassifier, Resumable};
 use crate::deep::packets::{ByteFlows, EncodedFlows, Metadata};
 use crate::deep::parameters::{AttentionLstmOptions, ParameterSet, classifier_specifications, encoder_specifications};
 use crate::deep::pooling::Pooling;
-use crate::deep::training::{Learner, Run, collect_statistics, fit_classifier, predict};
+use crate::deep::training::{Learner, TrainingContext, collect_statistics, fit_classifier, predict};
 use crate::elmo::encode_flows;
 use crate::{EpochRecord, Examples, ModelError};
 use etcbench_feature::VOCABULARY;
@@ -70,7 +70,7 @@ impl AttentionLstm {
         [training, validation]: [Examples<'_>; 2],
         labels: &[Vec<u32>; 2],
         class_weights: &[f32],
-        run: Run<'_, '_>,
+        context: TrainingContext<'_, '_>,
     ) -> Result<(Vec<EpochRecord>, ParameterSet, ParameterSet), ModelError> {
         let classes = training.features.class_names.len();
         let encoder = encoder_specifications(&self.options.elmo, VOCABULARY, training.features.tokens.bytes);
@@ -78,7 +78,7 @@ impl AttentionLstm {
         both.extend(&elmo.only(&encoder)?);
         let tokens = &training.features.tokens;
         let mut learner = OnBytes {
-            model: self.engine().joint_classifier(&self.options, &both, run.seed)?,
+            model: self.engine().joint_classifier(&self.options, &both, context.seed)?,
             options: &self.options,
             pooling: self.options.pooling_of(tokens.bytes),
             training: ByteFlows::of_rows(
@@ -91,7 +91,7 @@ impl AttentionLstm {
             classes,
         };
         learner.model.set_class_weights(class_weights)?;
-        let epochs = fit_classifier(&mut learner, &self.options.training(), &labels[0], &labels[1], classes, run)?;
+        let epochs = fit_classifier(&mut learner, &self.options.training(), &labels[0], &labels[1], classes, context)?;
         let trained = learner.model.parameters();
         elmo.extend(&trained.only(&encoder)?);
         Ok((epochs, elmo, trained.only(&classifier_specifications(&self.options, classes))?))

@@ -17,7 +17,7 @@ use super::deep::parameters::{
     initial_classifier,
 };
 use super::deep::pretrained::Pretrained;
-use super::deep::training::{OnEncodings, Run, fit_classifier, predict, prediction_batches, still_rising};
+use super::deep::training::{OnEncodings, TrainingContext, fit_classifier, predict, prediction_batches, still_rising};
 use super::elmo::{ENCODING, ElmoSource, Encoded, Encodings, encode_flows, pretrain, untrained};
 use super::entry::ElmoEntry;
 use super::{
@@ -308,17 +308,26 @@ impl Classifier for AttentionLstm {
         let key = self.training_key(&elmo, [training, validation], classes, context.seed);
         let mut checkpoints = Checkpoints::new(context.artifacts, &key);
         let initial = initial_classifier(&self.options, classes, context.seed);
-        let run = Run { seed: context.seed, checkpoints: &mut checkpoints, progress: context.progress };
+        let training_context =
+            TrainingContext { seed: context.seed, checkpoints: &mut checkpoints, progress: context.progress };
         let labels = [training.labels(), validation.labels()];
         let class_weights = self.class_weights(&labels[0], &training.features.class_names)?;
         let (epochs, elmo, classifier) = match &encoded {
-            None => self.fit_together([elmo, initial], [training, validation], &labels, &class_weights, run)?,
+            None => {
+                self.fit_together([elmo, initial], [training, validation], &labels, &class_weights, training_context)?
+            }
             Some([training, validation]) => {
                 let mut model = self.engine().classifier(&self.options, &initial, context.seed)?;
                 model.set_class_weights(&class_weights)?;
                 let mut learner = OnEncodings { model: &mut *model, training, validation, classes };
-                let epochs =
-                    fit_classifier(&mut learner, &self.options.training(), &labels[0], &labels[1], classes, run)?;
+                let epochs = fit_classifier(
+                    &mut learner,
+                    &self.options.training(),
+                    &labels[0],
+                    &labels[1],
+                    classes,
+                    training_context,
+                )?;
                 (epochs, elmo, model.parameters())
             }
         };

@@ -4,7 +4,7 @@
 //! there unchanged.
 
 use super::parameters::{
-    ParameterSet, Specification, convolution, initial, layer_norm, linear, norm, picture_convolution, token,
+    ParameterSet, Specification, convolution, convolution2d, initial, layer_norm, linear, norm, token,
 };
 
 /// A layer.
@@ -24,7 +24,7 @@ pub(crate) enum Layer {
         padding: [usize; 2],
     },
     /// A 2D convolution over a picture whose pixels are the steps in row-major order; with a bias, without padding.
-    PictureConvolution {
+    Convolution2d {
         /// Prefix of its parameters' names.
         name: String,
         /// Output channels.
@@ -51,7 +51,7 @@ pub(crate) enum Layer {
     /// `x` if positive, else `e^x - 1`.
     Elu,
     /// Max pooling over windows of steps.
-    MaximumPool {
+    MaxPool {
         /// Steps per window.
         size: usize,
         /// Distance in steps between two windows.
@@ -60,7 +60,7 @@ pub(crate) enum Layer {
         padding: [usize; 2],
     },
     /// Max pooling over adjacent, non-overlapping squares of a picture.
-    SquarePool {
+    MaxPool2d {
         /// Side of a square in pixels.
         pool: usize,
         /// Height and width of the input.
@@ -202,16 +202,16 @@ impl Layer {
             Self::Convolution { outputs, kernel, stride, padding, .. } => {
                 Size { steps: steps(kernel, stride, padding)?, channels: outputs }
             }
-            Self::PictureConvolution { outputs, kernel, size, .. } => {
+            Self::Convolution2d { outputs, kernel, size, .. } => {
                 let [height, width] = picture(input, size)?.map(|size| (size + 1).checked_sub(kernel));
                 Size { steps: height? * width?, channels: outputs }
             }
-            Self::SquarePool { pool, size } => {
+            Self::MaxPool2d { pool, size } => {
                 let [height, width] = picture(input, size)?.map(|size| size / pool);
                 Size { steps: height * width, ..input }
             }
             Self::Linear { outputs, .. } => Size { steps: 1, channels: outputs },
-            Self::MaximumPool { size, stride, padding } => Size { steps: steps(size, stride, padding)?, ..input },
+            Self::MaxPool { size, stride, padding } => Size { steps: steps(size, stride, padding)?, ..input },
             Self::GeneralisedMean { .. } | Self::PresentMean => Size { steps: 1, ..input },
             Self::StepLinear { outputs, .. } => Size { channels: outputs, ..input },
             Self::Heads { heads } => {
@@ -240,8 +240,8 @@ impl Layer {
             Self::Convolution { name, outputs, kernel, .. } => {
                 convolution(name, input.channels, *outputs, *kernel).into()
             }
-            Self::PictureConvolution { name, outputs, kernel, .. } => {
-                picture_convolution(name, input.channels, *outputs, *kernel).into()
+            Self::Convolution2d { name, outputs, kernel, .. } => {
+                convolution2d(name, input.channels, *outputs, *kernel).into()
             }
             Self::Linear { name, outputs } => linear(name, input.values(), *outputs).into(),
             Self::StepLinear { name, outputs } => linear(name, input.channels, *outputs).into(),
@@ -252,8 +252,8 @@ impl Layer {
             Self::GeneralisedMean { name } => vec![Specification::constant(format!("{name}.p"), &[1], 3.0)],
             Self::Relu
             | Self::Elu
-            | Self::MaximumPool { .. }
-            | Self::SquarePool { .. }
+            | Self::MaxPool { .. }
+            | Self::MaxPool2d { .. }
             | Self::Gelu
             | Self::Heads { .. }
             | Self::PresentMean
@@ -365,7 +365,7 @@ mod tests {
                     Size { steps: 9, channels: 2 },
                     vec![
                         Layer::convolution("c", 4, 3, [1, 1]),
-                        Layer::MaximumPool { size: 2, stride: 2, padding: [0, 1] },
+                        Layer::MaxPool { size: 2, stride: 2, padding: [0, 1] },
                         Layer::GeneralisedMean { name: name("g") },
                     ],
                 ),

@@ -18,7 +18,7 @@ use etcbench_storage::seed;
 pub(crate) const PREDICTION_BATCH: usize = 256;
 
 /// Arguments of the training and pre-training loops in addition to model and data.
-pub(crate) struct Run<'a, 'b> {
+pub(crate) struct TrainingContext<'a, 'b> {
     /// The run's seed.
     pub seed: u64,
     /// Checkpoints from which an interrupted training resumes.
@@ -27,7 +27,7 @@ pub(crate) struct Run<'a, 'b> {
     pub progress: &'a dyn Progress,
 }
 
-pub(super) fn tell_continued(position: &Position, batches: usize, progress: &dyn Progress) {
+pub(super) fn report_resumed(position: &Position, batches: usize, progress: &dyn Progress) {
     progress.advance((position.epochs.len() * batches + position.batches) as u64);
     let epoch = position.epochs.len() + 1;
     progress.warn(&format!("continuing from epoch {epoch}, {} of {batches} batches done", position.batches));
@@ -165,9 +165,9 @@ pub(crate) fn fit_classifier(
     training: &[u32],
     validation: &[u32],
     classes: usize,
-    run: Run<'_, '_>,
+    context: TrainingContext<'_, '_>,
 ) -> Result<Vec<EpochRecord>, ModelError> {
-    let Run { seed, checkpoints, progress } = run;
+    let TrainingContext { seed, checkpoints, progress } = context;
     let mut order = (0..training.len()).collect::<Vec<_>>();
     let mut shuffle = seed::generator(seed, &format!("shuffle {TRAINING}"));
     let batches = order.len().div_ceil(options.batch);
@@ -176,7 +176,7 @@ pub(crate) fn fit_classifier(
         Some((position, engine)) => {
             learner.state().set_parameters(&engine.parameters)?;
             learner.state().set_optimiser_state(&engine.optimiser)?;
-            tell_continued(&position, batches, progress);
+            report_resumed(&position, batches, progress);
             position
         }
         None => Position::default(),
@@ -573,9 +573,10 @@ mod tests {
         let flows = EncodedFlows::new(1, 1, vec![1.0], &[Some(0); 10]);
         let labels = (0..10).map(|flow| flow % 2).collect::<Vec<_>>();
         let options = TrainingOptions { patience, batch: 64, ..training(script.len()) };
-        let run = Run { seed: 0, checkpoints: &mut Checkpoints::new(&NoArtifacts, ""), progress: &Silent };
+        let context =
+            TrainingContext { seed: 0, checkpoints: &mut Checkpoints::new(&NoArtifacts, ""), progress: &Silent };
         let mut learner = OnEncodings { model: &mut model, training: &flows, validation: &flows, classes: 2 };
-        let epochs = fit_classifier(&mut learner, &options, &labels, &labels, 2, run);
+        let epochs = fit_classifier(&mut learner, &options, &labels, &labels, 2, context);
         (model, epochs)
     }
 

@@ -8,7 +8,7 @@ use super::engine::{BatchLoss, LanguageModel, Resumable};
 use super::pace::Pace;
 use super::packets::PacketList;
 use super::parameters::MODEL;
-use super::training::{Run, after_epoch, in_epoch, require_finite, tell_continued};
+use super::training::{TrainingContext, after_epoch, in_epoch, report_resumed, require_finite};
 use crate::{EpochRecord, ModelError};
 use etcbench_storage::seed;
 
@@ -49,10 +49,10 @@ pub(crate) fn fit_unlabelled(
     options: PretrainingOptions,
     training: &[usize],
     validation: &[usize],
-    run: Run<'_, '_>,
+    context: TrainingContext<'_, '_>,
 ) -> Result<Vec<EpochRecord>, ModelError> {
     let PretrainingOptions { stage, samples, epochs, batch, learning_rate } = options;
-    let Run { seed, checkpoints, progress } = run;
+    let TrainingContext { seed, checkpoints, progress } = context;
     let mut order = training.to_vec();
     let mut shuffle = seed::generator(seed, &format!("shuffle {stage}"));
     let batches = order.len().div_ceil(batch);
@@ -61,7 +61,7 @@ pub(crate) fn fit_unlabelled(
         Some((position, engine)) => {
             model.state().set_parameters(&engine.parameters)?;
             model.state().set_optimiser_state(&engine.optimiser)?;
-            tell_continued(&position, batches, progress);
+            report_resumed(&position, batches, progress);
             position
         }
         None => Position::default(),

@@ -5,7 +5,7 @@ use crate::deep::engine::PRETRAINING;
 use crate::deep::packets::PacketList;
 use crate::deep::parameters::{ElmoOptions, ParameterSet, elmo_specifications, initial_elmo};
 use crate::deep::pretrained::{Pretrained, Task};
-use crate::deep::training::Run;
+use crate::deep::training::TrainingContext;
 use crate::deep::unlabelled::{OnPackets, PretrainingOptions, fit_unlabelled};
 use crate::{EpochRecord, FitContext, Implementation, ModelError};
 use etcbench_feature::{TokenArray, VOCABULARY};
@@ -66,11 +66,12 @@ pub(crate) fn pretrain(
     task.result(context, |checkpoints| {
         let initial = initial_elmo(options, VOCABULARY, bytes, context.seed);
         let mut model = engine.language_model(options, &initial, context.seed)?;
-        let run = Run { seed: context.seed, checkpoints, progress: context.progress };
+        let training_context = TrainingContext { seed: context.seed, checkpoints, progress: context.progress };
         let ElmoOptions { epochs, batch, learning_rate, .. } = *options;
         let pretraining = PretrainingOptions { stage: PRETRAINING, samples: "packets", epochs, batch, learning_rate };
         let mut on_packets = OnPackets::new(&mut *model, training, validation)?;
-        let epochs = fit_unlabelled(&mut on_packets, pretraining, &training.numbers, &validation.numbers, run)?;
+        let epochs =
+            fit_unlabelled(&mut on_packets, pretraining, &training.numbers, &validation.numbers, training_context)?;
         Ok((model.parameters(), epochs))
     })
 }

@@ -1,8 +1,8 @@
 //! A sequence of layers as described by [`crate::deep::network`], over the operations of a device: their parameters,
 //! buffers, and forward and backward passes.
 
-use super::device::{ColumnsAt, Device, Dropout, NormWeights};
-use super::layers::{ConvolutionShape, Kernel, LayerDevice, PictureShape, Pooled, SquareShape, WindowShape};
+use super::backend::{Backend, ColumnsAt, Dropout, NormWeights};
+use super::layers::{Convolution2dShape, ConvolutionShape, Kernel, LayerBackend, Pool2dShape, Pooled, WindowShape};
 use super::transformer::{HeadsShape, Projected, StepsShape};
 use super::weights::{Norm, Statistics, Weight};
 use crate::ModelError;
@@ -19,52 +19,52 @@ fn steps_of(flows: usize, Size { steps, channels }: Size) -> StepsShape {
 }
 
 /// A layer with its parameters on the device.
-enum Node<D: Device> {
+enum Node<B: Backend> {
     /// A convolution. A linear layer is a convolution whose kernel covers the whole flow.
     Convolution {
         shape: ConvolutionShape,
-        weight: Weight<D>,
-        bias: Weight<D>,
+        weight: Weight<B>,
+        bias: Weight<B>,
     },
-    PictureConvolution {
-        shape: PictureShape,
-        weight: Weight<D>,
-        bias: Weight<D>,
+    Convolution2d {
+        shape: Convolution2dShape,
+        weight: Weight<B>,
+        bias: Weight<B>,
     },
-    Norm(Norm<D>),
+    Norm(Norm<B>),
     Relu,
     Elu,
-    MaximumPool {
+    MaxPool {
         shape: WindowShape,
-        chosen: D::Indices,
+        chosen: B::Indices,
     },
-    SquarePool {
-        shape: SquareShape,
-        chosen: D::Indices,
+    MaxPool2d {
+        shape: Pool2dShape,
+        chosen: B::Indices,
     },
     GeneralisedMean {
         shape: WindowShape,
-        exponent: Weight<D>,
+        exponent: Weight<B>,
     },
     Dropout {
         number: u32,
         rate: f32,
     },
     LayerNorm {
-        weight: Weight<D>,
-        bias: Weight<D>,
-        moments: D::Values,
+        weight: Weight<B>,
+        bias: Weight<B>,
+        moments: B::Values,
     },
     Gelu,
     Heads {
         shape: HeadsShape,
-        shares: D::Values,
+        shares: B::Values,
     },
     Positions {
-        table: Weight<D>,
+        table: Weight<B>,
     },
     Hide {
-        token: Weight<D>,
+        token: Weight<B>,
     },
     PresentMean,
     Fork,
@@ -76,15 +76,15 @@ enum Node<D: Device> {
     ChannelDropout {
         number: u32,
         rate: f32,
-        flows: D::Indices,
+        flows: B::Indices,
         rows: usize,
     },
 }
 
 /// A layer of a chain with the buffers it reads and writes, which may be the same.
-struct Placed<D: Device> {
+struct Placed<B: Backend> {
     name: String,
-    node: Node<D>,
+    node: Node<B>,
     from: usize,
     to: usize,
     /// Steps and channels of a flow after the layer.
@@ -92,14 +92,14 @@ struct Placed<D: Device> {
 }
 
 /// A sequence of layers and their values.
-pub(super) struct Chain<D: Device> {
-    nodes: Vec<Placed<D>>,
+pub(super) struct Chain<B: Backend> {
+    nodes: Vec<Placed<B>>,
     /// Buffers of values, starting with the input, `[flows * steps, channels]`.
-    pub values: Vec<D::Values>,
+    pub values: Vec<B::Values>,
     /// Size of each buffer.
     pub sizes: Vec<Size>,
     /// Marks of present and hidden input steps, `[flows * steps]`; as many as the branch has.
-    pub marks: Vec<D::Values>,
+    pub marks: Vec<B::Values>,
 }
 
 /// Settings of a pass over a batch.
@@ -131,8 +131,8 @@ fn invalid(problem: &str) -> ModelError {
     ModelError::Data { model: MODEL.to_owned(), problem: problem.to_owned() }
 }
 
-impl<D: LayerDevice> Chain<D> {
-    pub(super) fn new(device: &mut D, set: &ParameterSet, branch: &Branch) -> Result<Self, ModelError> {
+impl<B: LayerBackend> Chain<B> {
+    pub(super) fn new(device: &mut B, set: &ParameterSet, branch: &Branch) -> Result<Self, ModelError> {
         let problem = || invalid("the network has too few steps for its layers");
         let sizes = branch.sizes().ok_or_else(problem)?;
         let (mut nodes, mut last, mut buffers, mut fork) = (Vec::new(), String::new(), vec![branch.input], 0);
@@ -140,7 +140,7 @@ impl<D: LayerDevice> Chain<D> {
             let (input, output) = (pair[0], pair[1]);
             let mut node = Node::new(device, set, layer, input)?;
             if let Layer::Convolution { name, .. }
-            | Layer::PictureConvolution { name, .. }
+            | Layer::Convolution2d { name, .. }
             | Layer::StepLinear { name, .. }
             | Layer::Linear { name, .. } = layer
             {
@@ -157,20 +157,20 @@ impl<D: LayerDevice> Chain<D> {
             }
             nodes.push(Placed { name: last.clone(), node, from, to: buffers.len() - 1, output });
         }
-        let values = buffers.iter().map(|_| D::Values::default()).collect();
-        let marks = (0..branch.marks).map(|_| D::Values::default()).collect();
+        let values = buffers.iter().map(|_| B::Values::default()).collect();
+        let marks = (0..branch.marks).map(|_| B::Values::default()).collect();
         Ok(Self { nodes, values, sizes: buffers, marks })
     }
 
-    pub(super) fn reserve(&mut self, device: &mut D, flows: usize) {
+    pub(super) fn reserve(&mut self, device: &mut B, flows: usize) {
         for (values, size) in self.values.iter_mut().zip(&self.sizes) {
             device.reserve(values, flows * size.values());
         }
         for placed in &mut self.nodes {
             match &mut placed.node {
                 Node::Convolution { shape, .. } => shape.flows = flows,
-                Node::PictureConvolution { shape, .. } => shape.flows = flows,
-                Node::SquarePool { shape, .. } => shape.flows = flows,
+                Node::Convolution2d { shape, .. } => shape.flows = flows,
+                Node::MaxPool2d { shape, .. } => shape.flows = flows,
                 Node::Heads { shape, .. } => shape.output.flows = flows,
                 Node::ChannelDropout { flows: of_rows, rows, .. } if *rows < flows * placed.output.steps => {
                     let steps = placed.output.steps;
@@ -178,22 +178,22 @@ impl<D: LayerDevice> Chain<D> {
                     let numbers: Vec<u32> = (0..*rows).map(|row| (row / steps) as u32).collect();
                     device.upload_indices(&numbers, of_rows);
                 }
-                Node::MaximumPool { shape, .. } | Node::GeneralisedMean { shape, .. } => shape.flows = flows,
+                Node::MaxPool { shape, .. } | Node::GeneralisedMean { shape, .. } => shape.flows = flows,
                 _ => {}
             }
         }
     }
 
-    pub(super) fn visit(&mut self, visit: &mut dyn FnMut(&mut Weight<D>)) {
+    pub(super) fn visit(&mut self, visit: &mut dyn FnMut(&mut Weight<B>)) {
         self.nodes.iter_mut().for_each(|placed| placed.node.visit(visit));
     }
 
     /// Stores parameters and running statistics in a set.
-    pub(super) fn store(&self, device: &D, set: &mut ParameterSet) {
+    pub(super) fn store(&self, device: &B, set: &mut ParameterSet) {
         self.nodes.iter().for_each(|placed| placed.node.store(device, set));
     }
 
-    pub(super) fn load_statistics(&mut self, device: &mut D, set: &ParameterSet) -> Result<(), ModelError> {
+    pub(super) fn load_statistics(&mut self, device: &mut B, set: &ParameterSet) -> Result<(), ModelError> {
         for placed in &mut self.nodes {
             if let Node::Norm(norm) = &mut placed.node {
                 norm.load_statistics(device, set)?;
@@ -202,23 +202,23 @@ impl<D: LayerDevice> Chain<D> {
         Ok(())
     }
 
-    pub(super) fn output(&self) -> (&D::Values, Size) {
+    pub(super) fn output(&self) -> (&B::Values, Size) {
         (&self.values[self.values.len() - 1], self.sizes[self.sizes.len() - 1])
     }
 
     /// Iterates over all layers except the last: name, output, and number of output values per flow.
-    pub(super) fn given(&self) -> impl Iterator<Item = (&str, &D::Values, usize)> {
+    pub(super) fn given(&self) -> impl Iterator<Item = (&str, &B::Values, usize)> {
         let placed = self.nodes.iter().filter(|placed| placed.to + 1 < self.values.len());
         placed.map(|placed| (placed.name.as_str(), &self.values[placed.to], self.sizes[placed.to].values()))
     }
 
     /// Iterates over all rectifiers: name of the layer before, output, and number of output values per flow.
-    pub(super) fn rectified(&self) -> impl Iterator<Item = (&str, &D::Values, usize)> {
+    pub(super) fn rectified(&self) -> impl Iterator<Item = (&str, &B::Values, usize)> {
         let placed = self.nodes.iter().filter(|placed| matches!(placed.node, Node::Relu));
         placed.map(|placed| (placed.name.as_str(), &self.values[placed.to], placed.output.values()))
     }
 
-    pub(super) fn forward(&mut self, device: &mut D, pass: Pass, places: &D::Indices) {
+    pub(super) fn forward(&mut self, device: &mut B, pass: Pass, places: &B::Indices) {
         let Self { nodes, values, marks, sizes } = self;
         for Placed { node, from, to, output, .. } in nodes {
             let rows = pass.flows * output.steps;
@@ -231,11 +231,11 @@ impl<D: LayerDevice> Chain<D> {
                 Node::Convolution { shape, weight, bias } => {
                     device.convolution(*shape, x(), Kernel { weight: weight.value(), bias: bias.value() }, y);
                 }
-                Node::PictureConvolution { shape, weight, bias } => {
+                Node::Convolution2d { shape, weight, bias } => {
                     let kernel = Kernel { weight: weight.value(), bias: bias.value() };
-                    device.picture_convolution(*shape, x(), kernel, y);
+                    device.convolution2d(*shape, x(), kernel, y);
                 }
-                Node::SquarePool { shape, chosen } => device.square_pool(*shape, x(), y, chosen),
+                Node::MaxPool2d { shape, chosen } => device.max_pool2d(*shape, x(), y, chosen),
                 Node::ChannelDropout { number, rate, flows, .. } => {
                     if let Some(dropout) = pass.dropout(*number, *rate) {
                         device.dropout_in_place(rows, output.channels, dropout, flows, y);
@@ -257,7 +257,7 @@ impl<D: LayerDevice> Chain<D> {
                 Node::Norm(norm) => norm.forward(device, rows, x(), y, pass.by),
                 Node::Relu => device.relu(rows * output.channels, y),
                 Node::Elu => device.elu(rows * output.channels, y),
-                Node::MaximumPool { shape, chosen } => device.maximum_pool(*shape, x(), y, chosen),
+                Node::MaxPool { shape, chosen } => device.max_pool(*shape, x(), y, chosen),
                 Node::GeneralisedMean { shape, exponent } => {
                     device.generalised_mean(*shape, x(), exponent.value(), y);
                 }
@@ -273,10 +273,10 @@ impl<D: LayerDevice> Chain<D> {
     /// Computes, from the gradient of the output, the gradients of all weights, and of the input if it is `wanted`.
     pub(super) fn backward(
         &mut self,
-        device: &mut D,
+        device: &mut B,
         pass: Pass,
-        places: &D::Indices,
-        gradients: &mut Gradients<D::Values>,
+        places: &B::Indices,
+        gradients: &mut Gradients<B::Values>,
         wanted: bool,
     ) {
         for (index, Placed { node, from, to, output, .. }) in self.nodes.iter_mut().enumerate().rev() {
@@ -296,18 +296,18 @@ impl<D: LayerDevice> Chain<D> {
                     device.convolution_backward(*shape, x, current, kernel, wanted.then_some(&mut *next));
                     std::mem::swap(current, next);
                 }
-                Node::PictureConvolution { shape, weight, bias } => {
+                Node::Convolution2d { shape, weight, bias } => {
                     let kernel = Kernel { weight: &mut weight.trained, bias: &mut bias.trained };
                     let wanted = wanted || index > 0;
                     if wanted {
                         device.reserve(next, input);
                     }
-                    device.picture_convolution_backward(*shape, x, current, kernel, wanted.then_some(&mut *next));
+                    device.convolution2d_backward(*shape, x, current, kernel, wanted.then_some(&mut *next));
                     std::mem::swap(current, next);
                 }
-                Node::SquarePool { shape, chosen } => {
+                Node::MaxPool2d { shape, chosen } => {
                     device.reserve(next, input);
-                    device.square_pool_backward(*shape, chosen, current, next);
+                    device.max_pool2d_backward(*shape, chosen, current, next);
                     std::mem::swap(current, next);
                 }
                 Node::ChannelDropout { number, rate, flows, .. } => {
@@ -345,9 +345,9 @@ impl<D: LayerDevice> Chain<D> {
                 Node::Norm(norm) => norm.backward(device, rows, x, current),
                 Node::Relu => device.relu_backward(rows * output.channels, y, current),
                 Node::Elu => device.elu_backward(rows * output.channels, y, current),
-                Node::MaximumPool { shape, chosen } => {
+                Node::MaxPool { shape, chosen } => {
                     device.reserve(next, input);
-                    device.maximum_pool_backward(*shape, chosen, current, next);
+                    device.max_pool_backward(*shape, chosen, current, next);
                     std::mem::swap(current, next);
                 }
                 Node::GeneralisedMean { shape, exponent } => {
@@ -366,8 +366,8 @@ impl<D: LayerDevice> Chain<D> {
     }
 }
 
-impl<D: LayerDevice> Node<D> {
-    fn new(device: &mut D, set: &ParameterSet, layer: &Layer, input: Size) -> Result<Self, ModelError> {
+impl<B: LayerBackend> Node<B> {
+    fn new(device: &mut B, set: &ParameterSet, layer: &Layer, input: Size) -> Result<Self, ModelError> {
         let Size { steps, channels } = input;
         let window = |size, stride, before, output_steps| WindowShape {
             flows: 0,
@@ -396,17 +396,23 @@ impl<D: LayerDevice> Node<D> {
                     bias: Weight::new(device, set, format!("{name}.bias"), &[*outputs])?,
                 }
             }
-            Layer::PictureConvolution { name, outputs, kernel, size } => {
+            Layer::Convolution2d { name, outputs, kernel, size } => {
                 let (shape, axes) = ([*outputs, channels, *kernel, *kernel], [*outputs, channels, kernel * kernel]);
-                Self::PictureConvolution {
-                    shape: PictureShape { flows: 0, size: *size, inputs: channels, outputs: *outputs, kernel: *kernel },
+                Self::Convolution2d {
+                    shape: Convolution2dShape {
+                        flows: 0,
+                        size: *size,
+                        inputs: channels,
+                        outputs: *outputs,
+                        kernel: *kernel,
+                    },
                     weight: Weight::reversed(device, set, format!("{name}.weight"), &shape, axes)?,
                     bias: Weight::new(device, set, format!("{name}.bias"), &[*outputs])?,
                 }
             }
-            Layer::SquarePool { pool, size } => Self::SquarePool {
-                shape: SquareShape { flows: 0, size: *size, channels, pool: *pool },
-                chosen: D::Indices::default(),
+            Layer::MaxPool2d { pool, size } => Self::MaxPool2d {
+                shape: Pool2dShape { flows: 0, size: *size, channels, pool: *pool },
+                chosen: B::Indices::default(),
             },
             Layer::Linear { name, outputs } => {
                 let axes = [*outputs, channels, steps];
@@ -430,12 +436,12 @@ impl<D: LayerDevice> Node<D> {
             Layer::StepNorm { name } => Self::LayerNorm {
                 weight: Weight::new(device, set, format!("{name}.weight"), &[channels])?,
                 bias: Weight::new(device, set, format!("{name}.bias"), &[channels])?,
-                moments: D::Values::default(),
+                moments: B::Values::default(),
             },
             Layer::Gelu => Self::Gelu,
             Layer::Heads { heads } => Self::Heads {
                 shape: HeadsShape { output: StepsShape { flows: 0, steps, channels: channels / 3 }, heads: *heads },
-                shares: D::Values::default(),
+                shares: B::Values::default(),
             },
             Layer::Positions { name } => {
                 Self::Positions { table: Weight::new(device, set, name.clone(), &[steps, channels])? }
@@ -447,9 +453,9 @@ impl<D: LayerDevice> Node<D> {
             Layer::Norm { name } => Self::Norm(Norm::new(device, set, name, channels)?),
             Layer::Relu => Self::Relu,
             Layer::Elu => Self::Elu,
-            Layer::MaximumPool { size, stride, padding } => {
+            Layer::MaxPool { size, stride, padding } => {
                 let output = layer.output(input).map_or(0, |output| output.steps);
-                Self::MaximumPool { shape: window(*size, *stride, padding[0], output), chosen: D::Indices::default() }
+                Self::MaxPool { shape: window(*size, *stride, padding[0], output), chosen: B::Indices::default() }
             }
             Layer::GeneralisedMean { name } => Self::GeneralisedMean {
                 shape: window(steps, 1, 0, 1),
@@ -457,7 +463,7 @@ impl<D: LayerDevice> Node<D> {
             },
             Layer::Dropout { number, rate } => Self::Dropout { number: *number, rate: *rate },
             Layer::ChannelDropout { number, rate } => {
-                Self::ChannelDropout { number: *number, rate: *rate, flows: D::Indices::default(), rows: 0 }
+                Self::ChannelDropout { number: *number, rate: *rate, flows: B::Indices::default(), rows: 0 }
             }
         })
     }
@@ -476,10 +482,10 @@ impl<D: LayerDevice> Node<D> {
         )
     }
 
-    fn visit(&mut self, visit: &mut dyn FnMut(&mut Weight<D>)) {
+    fn visit(&mut self, visit: &mut dyn FnMut(&mut Weight<B>)) {
         match self {
             Self::Convolution { weight, bias, .. }
-            | Self::PictureConvolution { weight, bias, .. }
+            | Self::Convolution2d { weight, bias, .. }
             | Self::LayerNorm { weight, bias, .. } => {
                 visit(weight);
                 visit(bias);
@@ -492,10 +498,10 @@ impl<D: LayerDevice> Node<D> {
         }
     }
 
-    fn store(&self, device: &D, set: &mut ParameterSet) {
+    fn store(&self, device: &B, set: &mut ParameterSet) {
         match self {
             Self::Convolution { weight, bias, .. }
-            | Self::PictureConvolution { weight, bias, .. }
+            | Self::Convolution2d { weight, bias, .. }
             | Self::LayerNorm { weight, bias, .. } => {
                 weight.store(device, set);
                 bias.store(device, set);

@@ -1,10 +1,10 @@
 //! The classifier over a flow's encoded packets, whose input [`Reading`] prepares, over the operations of a device:
 //! LSTM, normalisation, self-attention, normalisation, mean, two linear layers.
 
-use super::classifier_weights::{AttentionWeights, Weights};
-use super::device::{
-    Attended, Device, Dropout, LinearShape, LstmInput, LstmShape, LstmState, PoolInput, PoolShape, Smoothing,
+use super::backend::{
+    Attended, Backend, Dropout, LinearShape, LstmInput, LstmShape, LstmState, PoolInput, PoolShape, Smoothing,
 };
+use super::classifier_weights::{AttentionWeights, Weights};
 use super::packing::Packing;
 use super::reading::{Flows, Reading};
 use super::weights::{Linear, Optimiser, Statistics, is_finite};
@@ -46,24 +46,24 @@ struct Projections<V> {
 }
 
 /// The classifier on a device.
-pub(super) struct AttentionLstm<D: Device> {
-    pub device: D,
+pub(super) struct AttentionLstm<B: Backend> {
+    pub device: B,
     options: AttentionLstmOptions,
     classes: usize,
     loss: Loss,
     /// Class weights, used if the loss is not plain cross-entropy.
-    class_weights: D::Values,
+    class_weights: B::Values,
     dropout_seed: u64,
-    pub weights: Weights<D>,
+    pub weights: Weights<B>,
     pub optimiser: Optimiser,
     pub packing: Packing,
-    pub reading: Reading<D>,
+    pub reading: Reading<B>,
     indices: Vec<u32>,
     /// Index of each flow in the batch.
-    order: D::Indices,
-    labels: D::Indices,
-    buffers: Buffers<D::Values>,
-    projections: Projections<D::Values>,
+    order: B::Indices,
+    labels: B::Indices,
+    buffers: Buffers<B::Values>,
+    projections: Projections<B::Values>,
     host: Vec<f32>,
 }
 
@@ -79,16 +79,16 @@ fn shared<V>(attended: &Attended<V>) -> Attended<&V> {
     Attended { query: &attended.query, key: &attended.key, value: &attended.value }
 }
 
-impl<D: Device> AttentionLstm<D> {
+impl<B: Backend> AttentionLstm<B> {
     pub(super) fn new(
-        mut device: D,
+        mut device: B,
         options: &AttentionLstmOptions,
         set: &ParameterSet,
         seed: u64,
     ) -> Result<Self, ModelError> {
         let classes = set.shape("classifier.output.bias")?.first().copied().unwrap_or(0);
         let weights = Weights::new(&mut device, options, classes, set)?;
-        let mut class_weights = D::Values::default();
+        let mut class_weights = B::Values::default();
         device.upload(&vec![1.0; classes], &mut class_weights);
         device.check()?;
         let optimiser = Optimiser {
@@ -109,8 +109,8 @@ impl<D: Device> AttentionLstm<D> {
             packing: Packing::default(),
             reading: Reading::new(options),
             indices: Vec::new(),
-            order: D::Indices::default(),
-            labels: D::Indices::default(),
+            order: B::Indices::default(),
+            labels: B::Indices::default(),
             buffers: Buffers::default(),
             projections: Projections { values: three(), gradients: three() },
             host: Vec::new(),
@@ -218,12 +218,12 @@ impl<D: Device> AttentionLstm<D> {
         let packets = self.dropout(DropoutPlace::Packets);
         let features = self.dropout(DropoutPlace::Dense);
         let Self { device, weights, packing, reading, buffers, projections, .. } = self;
-        let through = |device: &mut D,
-                       linear: &mut Linear<D>,
+        let through = |device: &mut B,
+                       linear: &mut Linear<B>,
                        shape: LinearShape,
-                       x: &D::Values,
-                       dy: &D::Values,
-                       dx: &mut D::Values,
+                       x: &B::Values,
+                       dy: &B::Values,
+                       dx: &mut B::Values,
                        accumulate: bool| {
             let (weight, bias) = (&mut linear.weight.trained, &mut linear.bias.trained);
             device.linear_backward(shape, x, dy, weight, bias, dx, accumulate);
@@ -337,7 +337,7 @@ impl<D: Device> AttentionLstm<D> {
     }
 }
 
-impl<D: Device> SequenceClassifier for AttentionLstm<D> {
+impl<B: Backend> SequenceClassifier for AttentionLstm<B> {
     fn set_class_weights(&mut self, weights: &[f32]) -> Result<(), ModelError> {
         if weights.len() != self.classes {
             return Err(invalid(format!("{} weights for {} classes", weights.len(), self.classes)));
@@ -396,17 +396,17 @@ impl<D: Device> SequenceClassifier for AttentionLstm<D> {
         }
         // Called after every step: for a layer that is not dead, its first values are usually enough.
         let mut host = Vec::new();
-        let mut zero = |values: &D::Values, length: usize| {
+        let mut zero = |values: &B::Values, length: usize| {
             host.resize(length, 0.0);
             device.download(values, &mut host);
             host.iter().all(|&value| value == 0.0)
         };
-        let mut dead = |values: &D::Values, length: usize| zero(values, length.min(1024)) && zero(values, length);
+        let mut dead = |values: &B::Values, length: usize| zero(values, length.min(1024)) && zero(values, length);
         layers.into_iter().filter(|(_, values, length)| dead(values, *length)).map(|(name, ..)| name).collect()
     }
 }
 
-impl<D: Device> Resumable for AttentionLstm<D> {
+impl<B: Backend> Resumable for AttentionLstm<B> {
     fn parameters(&self) -> ParameterSet {
         self.weights.store(&self.device)
     }

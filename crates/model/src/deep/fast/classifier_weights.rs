@@ -1,45 +1,45 @@
 //! The classifier's parameters on a device.
 
-use super::device::{Device, MixWeights};
+use super::backend::{Backend, MixWeights};
 use super::weights::{Linear, Lstm, Norm, Weight};
 use crate::ModelError;
 use crate::deep::parameters::{AttentionLstmOptions, Normalisation, ParameterSet};
 use crate::deep::pooling::PoolingKind;
 
 /// Self-attention and the normalisation after it.
-pub(super) struct AttentionWeights<D: Device> {
-    pub query: Linear<D>,
-    pub key: Linear<D>,
-    pub value: Linear<D>,
-    pub norm: Norm<D>,
+pub(super) struct AttentionWeights<B: Backend> {
+    pub query: Linear<B>,
+    pub key: Linear<B>,
+    pub value: Linear<B>,
+    pub norm: Norm<B>,
 }
 
 /// All parameters of the classifier.
-pub(super) struct Weights<D: Device> {
-    pub mix: Weight<D>,
-    pub gamma: Weight<D>,
+pub(super) struct Weights<B: Backend> {
+    pub mix: Weight<B>,
+    pub gamma: Weight<B>,
     /// Weights of the scores of a packet's slots.
-    pub pooling: Option<Weight<D>>,
+    pub pooling: Option<Weight<B>>,
     /// Normalisation of the packet vectors that the LSTM reads.
-    pub packets: Option<Norm<D>>,
-    pub lstm: Lstm<D>,
-    pub norm: Norm<D>,
-    pub attention: Option<AttentionWeights<D>>,
-    pub dense: Linear<D>,
-    pub output: Linear<D>,
+    pub packets: Option<Norm<B>>,
+    pub lstm: Lstm<B>,
+    pub norm: Norm<B>,
+    pub attention: Option<AttentionWeights<B>>,
+    pub dense: Linear<B>,
+    pub output: Linear<B>,
 }
 
-impl<D: Device> Weights<D> {
+impl<B: Backend> Weights<B> {
     /// Creates weights with the values and running statistics of a set.
     pub(super) fn new(
-        device: &mut D,
+        device: &mut B,
         options: &AttentionLstmOptions,
         classes: usize,
         set: &ParameterSet,
     ) -> Result<Self, ModelError> {
         let lstm = options.lstm;
         let attention =
-            |device: &mut D, part: &str| Linear::new(device, set, &format!("classifier.attention.{part}"), lstm, lstm);
+            |device: &mut B, part: &str| Linear::new(device, set, &format!("classifier.attention.{part}"), lstm, lstm);
         Ok(Self {
             mix: Weight::new(device, set, "classifier.mix.weight".to_owned(), &[options.elmo.layers + 1])?,
             gamma: Weight::new(device, set, "classifier.mix.gamma".to_owned(), &[1])?,
@@ -72,11 +72,11 @@ impl<D: Device> Weights<D> {
     }
 
     /// Returns the weights of a packet's layers.
-    pub(super) fn mix(&self) -> MixWeights<&D::Values> {
+    pub(super) fn mix(&self) -> MixWeights<&B::Values> {
         MixWeights { weight: self.mix.value(), gamma: self.gamma.value() }
     }
 
-    pub(super) fn visit(&mut self, visit: &mut dyn FnMut(&mut Weight<D>)) {
+    pub(super) fn visit(&mut self, visit: &mut dyn FnMut(&mut Weight<B>)) {
         visit(&mut self.mix);
         visit(&mut self.gamma);
         if let Some(weight) = &mut self.pooling {
@@ -98,7 +98,7 @@ impl<D: Device> Weights<D> {
     }
 
     /// Returns values and running statistics, in the order of the specifications.
-    pub(super) fn store(&self, device: &D) -> ParameterSet {
+    pub(super) fn store(&self, device: &B) -> ParameterSet {
         let mut set = ParameterSet::default();
         let Self { mix, gamma, pooling, packets, lstm, norm, attention, dense, output } = self;
         mix.store(device, &mut set);
@@ -128,7 +128,7 @@ impl<D: Device> Weights<D> {
     }
 
     /// Replaces values and running statistics; gradients and moments are unchanged.
-    pub(super) fn load(&mut self, device: &mut D, set: &ParameterSet) -> Result<(), ModelError> {
+    pub(super) fn load(&mut self, device: &mut B, set: &ParameterSet) -> Result<(), ModelError> {
         let mut result = Ok(());
         self.visit(&mut |weight| {
             if result.is_ok() {

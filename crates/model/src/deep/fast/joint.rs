@@ -1,8 +1,8 @@
 //! Classifier and ELMo, trained together on the classifier's loss: the encodings stay on the device, and their gradient
 //! continues into the ELMo's stacks.
 
+use super::backend::Backend;
 use super::classifier::AttentionLstm;
-use super::device::Device;
 use super::reading::Flows;
 use super::stacks::{PooledGradient, Stacks};
 use super::weights::{Weight, is_finite};
@@ -15,25 +15,25 @@ use crate::deep::parameters::{AttentionLstmOptions, MODEL, ParameterSet, encoder
 use crate::deep::pooling::Pooling;
 
 /// Classifier and ELMo on a device.
-pub(super) struct Joint<D: Device> {
+pub(super) struct Joint<B: Backend> {
     options: AttentionLstmOptions,
-    classifier: AttentionLstm<D>,
-    stacks: Stacks<D>,
+    classifier: AttentionLstm<B>,
+    stacks: Stacks<B>,
     /// The gradient of the encodings, `[packets, layers + 1, 2, slots, hidden]`, and the encodings outside training.
-    gradient: D::Values,
-    encodings: D::Values,
+    gradient: B::Values,
+    encodings: B::Values,
     /// The row of the mix for each packet.
-    states: D::Indices,
+    states: B::Indices,
     starts: Vec<usize>,
     lengths: Vec<u32>,
     host: Vec<u32>,
     zeros: Vec<f32>,
 }
 
-impl<D: Device> Joint<D> {
+impl<B: Backend> Joint<B> {
     /// Creates both from one set with the classifier's and the encoder's parameters.
     pub(super) fn new(
-        device: D,
+        device: B,
         options: &AttentionLstmOptions,
         set: &ParameterSet,
         seed: u64,
@@ -48,9 +48,9 @@ impl<D: Device> Joint<D> {
             options: options.clone(),
             classifier,
             stacks,
-            gradient: D::Values::default(),
-            encodings: D::Values::default(),
-            states: D::Indices::default(),
+            gradient: B::Values::default(),
+            encodings: B::Values::default(),
+            states: B::Indices::default(),
             starts: Vec::new(),
             lengths: Vec::new(),
             host: Vec::new(),
@@ -63,9 +63,9 @@ impl<D: Device> Joint<D> {
         (self.options.elmo.layers + 1, self.options.encoded_size())
     }
 
-    fn visit(&mut self, visit: &mut dyn FnMut(&mut D, &mut Weight<D>)) {
+    fn visit(&mut self, visit: &mut dyn FnMut(&mut B, &mut Weight<B>)) {
         let Self { classifier: AttentionLstm { device, weights, .. }, stacks, .. } = self;
-        let visit = &mut |weight: &mut Weight<D>| visit(device, weight);
+        let visit = &mut |weight: &mut Weight<B>| visit(device, weight);
         weights.visit(visit);
         stacks.visit(visit);
     }
@@ -168,7 +168,7 @@ impl<D: Device> Joint<D> {
     }
 }
 
-impl<D: Device> JointClassifier for Joint<D> {
+impl<B: Backend> JointClassifier for Joint<B> {
     fn set_class_weights(&mut self, weights: &[f32]) -> Result<(), ModelError> {
         self.classifier.set_class_weights(weights)
     }
@@ -211,7 +211,7 @@ impl<D: Device> JointClassifier for Joint<D> {
     }
 }
 
-impl<D: Device> PacketEncoder for Joint<D> {
+impl<B: Backend> PacketEncoder for Joint<B> {
     fn encode(
         &mut self,
         tokens: &[u16],
@@ -224,7 +224,7 @@ impl<D: Device> PacketEncoder for Joint<D> {
     }
 }
 
-impl<D: Device> Resumable for Joint<D> {
+impl<B: Backend> Resumable for Joint<B> {
     fn parameters(&self) -> ParameterSet {
         let mut set = self.classifier.parameters();
         self.stacks.store(&self.classifier.device, &mut set);

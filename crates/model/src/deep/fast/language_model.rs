@@ -1,7 +1,7 @@
 //! ELMo as a language model: each state of the uppermost layers predicts the byte that its direction reads next,
 //! through a shared head.
 
-use super::device::{Device, LinearShape};
+use super::backend::{Backend, LinearShape};
 use super::stacks::Stacks;
 use super::weights::{Linear, Optimiser, Weight};
 use crate::ModelError;
@@ -12,22 +12,22 @@ use crate::deep::parameters::{ElmoOptions, ParameterSet};
 use crate::deep::pooling::Pooling;
 
 /// ELMo on a device.
-pub(super) struct Elmo<D: Device> {
-    device: D,
+pub(super) struct Elmo<B: Backend> {
+    device: B,
     options: ElmoOptions,
-    stacks: Stacks<D>,
-    head: Linear<D>,
+    stacks: Stacks<B>,
+    head: Linear<B>,
     optimiser: Optimiser,
     /// By direction: the token that each state predicts.
-    targets: [D::Indices; 2],
+    targets: [B::Indices; 2],
     /// Number of targets of both directions.
     target_count: u64,
-    logits: D::Values,
-    encodings: D::Values,
+    logits: B::Values,
+    encodings: B::Values,
 }
 
-impl<D: Device> Elmo<D> {
-    pub(super) fn new(mut device: D, options: &ElmoOptions, set: &ParameterSet, seed: u64) -> Result<Self, ModelError> {
+impl<B: Backend> Elmo<B> {
+    pub(super) fn new(mut device: B, options: &ElmoOptions, set: &ParameterSet, seed: u64) -> Result<Self, ModelError> {
         let stacks = Stacks::new(&mut device, options, set, seed, false)?;
         let head = Linear::new(&mut device, set, "elmo.head", stacks.vocabulary(), options.hidden)?;
         device.check()?;
@@ -39,14 +39,14 @@ impl<D: Device> Elmo<D> {
             optimiser: Optimiser { clip_norm: options.clip_norm, weight_decay: 0.0, averaging: None, steps: 0 },
             targets: Default::default(),
             target_count: 0,
-            logits: D::Values::default(),
-            encodings: D::Values::default(),
+            logits: B::Values::default(),
+            encodings: B::Values::default(),
         })
     }
 
-    fn visit(&mut self, visit: &mut dyn FnMut(&mut D, &mut Weight<D>)) {
+    fn visit(&mut self, visit: &mut dyn FnMut(&mut B, &mut Weight<B>)) {
         let Self { device, stacks, head, .. } = self;
-        let visit = &mut |weight: &mut Weight<D>| visit(device, weight);
+        let visit = &mut |weight: &mut Weight<B>| visit(device, weight);
         stacks.visit(visit);
         head.visit(visit);
     }
@@ -86,7 +86,7 @@ impl<D: Device> Elmo<D> {
     }
 
     #[cfg(test)]
-    pub(super) fn device_mut(&mut self) -> &mut D {
+    pub(super) fn device_mut(&mut self) -> &mut B {
         &mut self.device
     }
 
@@ -117,7 +117,7 @@ impl<D: Device> Elmo<D> {
     }
 }
 
-impl<D: Device> LanguageModel for Elmo<D> {
+impl<B: Backend> LanguageModel for Elmo<B> {
     fn train_step(&mut self, tokens: &[u16], packets: usize, learning_rate: f32) -> Result<BatchLoss, ModelError> {
         let loss = self.gradients(tokens, packets)?;
         if !loss.sum.is_finite() {
@@ -150,7 +150,7 @@ impl<D: Device> LanguageModel for Elmo<D> {
     }
 }
 
-impl<D: Device> PacketEncoder for Elmo<D> {
+impl<B: Backend> PacketEncoder for Elmo<B> {
     fn encode(
         &mut self,
         tokens: &[u16],
@@ -163,7 +163,7 @@ impl<D: Device> PacketEncoder for Elmo<D> {
     }
 }
 
-impl<D: Device> Resumable for Elmo<D> {
+impl<B: Backend> Resumable for Elmo<B> {
     fn optimiser_state(&mut self) -> OptimiserState {
         let Self { device, stacks, head, optimiser, .. } = self;
         optimiser.state(device, |visit| {

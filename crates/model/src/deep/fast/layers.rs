@@ -1,10 +1,10 @@
-//! Operations of a device in addition to [`Device`](super::device::Device) for convolutional networks. A batch of
+//! Operations of a device in addition to [`Backend`](super::backend::Backend) for convolutional networks. A batch of
 //! sequences with `steps` rows of channels each is one matrix `[flows * steps, channels]`, with all rows of the first
 //! flow first. Normalisation, rectifier and dropout therefore operate on rows, and the values that a convolution reads
 //! for one step are contiguous.
 
-use super::device::{AdamStep, Trained};
-use super::transformer::TransformerDevice;
+use super::backend::{AdamStep, Trained};
+use super::transformer::TransformerBackend;
 
 /// Sizes of a convolution over steps (a cross-correlation, as in all common frameworks).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +68,7 @@ pub(crate) struct WindowShape {
 
 /// Sizes of a convolution over a picture, without padding. A step is a pixel, in row-major order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct PictureShape {
+pub(crate) struct Convolution2dShape {
     /// Flows.
     pub flows: usize,
     /// Height and width of a flow's input.
@@ -81,7 +81,7 @@ pub(crate) struct PictureShape {
     pub kernel: usize,
 }
 
-impl PictureShape {
+impl Convolution2dShape {
     /// Returns the height and width of a flow's output.
     pub(crate) fn output_size(&self) -> [usize; 2] {
         self.size.map(|size| size + 1 - self.kernel)
@@ -101,7 +101,7 @@ impl PictureShape {
 
 /// Sizes of a pooling over adjacent, non-overlapping squares of a picture; remaining rows and columns are ignored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct SquareShape {
+pub(crate) struct Pool2dShape {
     /// Flows.
     pub flows: usize,
     /// Height and width of a flow's input.
@@ -112,7 +112,7 @@ pub(crate) struct SquareShape {
     pub pool: usize,
 }
 
-impl SquareShape {
+impl Pool2dShape {
     /// Returns the height and width of a flow's output.
     pub(crate) fn output_size(&self) -> [usize; 2] {
         self.size.map(|size| size / self.pool)
@@ -145,7 +145,7 @@ pub(crate) struct Pooled<'a, T> {
 pub(crate) const SMALLEST: f32 = 1e-6;
 
 /// A device that also supports the layers of convolutional networks.
-pub(crate) trait LayerDevice: TransformerDevice {
+pub(crate) trait LayerBackend: TransformerBackend {
     /// `y[f, t] = b + sum_j W[j] x[f, t * stride + j - padding]`: x `[flows * steps, inputs]`, y `[rows, outputs]`.
     fn convolution(
         &mut self,
@@ -166,17 +166,17 @@ pub(crate) trait LayerDevice: TransformerDevice {
 
     /// Convolution of pictures: x `[flows * pixels, inputs]`, y `[flows * output_steps, outputs]`, and a weight
     /// `[kernel * kernel * inputs, outputs]`.
-    fn picture_convolution(
+    fn convolution2d(
         &mut self,
-        shape: PictureShape,
+        shape: Convolution2dShape,
         x: &Self::Values,
         kernel: Kernel<&Self::Values>,
         y: &mut Self::Values,
     );
     /// Same as [`convolution_backward`](Self::convolution_backward), for pictures.
-    fn picture_convolution_backward(
+    fn convolution2d_backward(
         &mut self,
-        shape: PictureShape,
+        shape: Convolution2dShape,
         x: &Self::Values,
         dy: &Self::Values,
         kernel: Kernel<&mut Trained<Self::Values>>,
@@ -184,11 +184,11 @@ pub(crate) trait LayerDevice: TransformerDevice {
     );
 
     /// Computes the maximum of each square and channel, and the step it comes from; the first one if several are equal.
-    fn square_pool(&mut self, shape: SquareShape, x: &Self::Values, y: &mut Self::Values, chosen: &mut Self::Indices);
-    /// Backward pass of [`square_pool`](Self::square_pool): dx is overwritten.
-    fn square_pool_backward(
+    fn max_pool2d(&mut self, shape: Pool2dShape, x: &Self::Values, y: &mut Self::Values, chosen: &mut Self::Indices);
+    /// Backward pass of [`max_pool2d`](Self::max_pool2d): dx is overwritten.
+    fn max_pool2d_backward(
         &mut self,
-        shape: SquareShape,
+        shape: Pool2dShape,
         chosen: &Self::Indices,
         dy: &Self::Values,
         dx: &mut Self::Values,
@@ -201,9 +201,9 @@ pub(crate) trait LayerDevice: TransformerDevice {
 
     /// Computes the maximum of each window and channel, y `[flows * output_steps, channels]`, and the step it comes
     /// from; the first one if several are equal.
-    fn maximum_pool(&mut self, shape: WindowShape, x: &Self::Values, y: &mut Self::Values, chosen: &mut Self::Indices);
-    /// Backward pass of [`maximum_pool`](Self::maximum_pool): dx is overwritten.
-    fn maximum_pool_backward(
+    fn max_pool(&mut self, shape: WindowShape, x: &Self::Values, y: &mut Self::Values, chosen: &mut Self::Indices);
+    /// Backward pass of [`max_pool`](Self::max_pool): dx is overwritten.
+    fn max_pool_backward(
         &mut self,
         shape: WindowShape,
         chosen: &Self::Indices,

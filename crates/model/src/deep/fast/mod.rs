@@ -1,7 +1,8 @@
 //! The fast engine: hand-written layers with explicit forward and backward passes over the operations of a device
-//! ([`device`]). Sequences are packed so that padding costs nothing ([`packing`]), buffers are reused, and results are
+//! ([`backend`]). Sequences are packed so that padding costs nothing ([`packing`]), buffers are reused, and results are
 //! bitwise identical for any number of threads.
 
+mod backend;
 pub mod benchmark;
 mod chain;
 mod classifier;
@@ -12,7 +13,6 @@ pub(crate) mod cuda;
 #[cfg(not(feature = "cuda"))]
 #[path = "cuda_left_out.rs"]
 pub(crate) mod cuda;
-mod device;
 mod joint;
 mod language_model;
 mod layers;

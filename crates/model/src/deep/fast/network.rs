@@ -1,9 +1,9 @@
 //! A network as described by [`crate::deep::network`], over the layers of a device: forward pass, backward pass and
 //! training steps. Buffers grow to the largest batch and are kept; a step allocates nothing on the device.
 
+use super::backend::{ColumnsAt, Smoothing};
 use super::chain::{Chain, Gradients, Pass};
-use super::device::{ColumnsAt, Smoothing};
-use super::layers::LayerDevice;
+use super::layers::LayerBackend;
 use super::transformer::StepsShape;
 use super::weights::{Optimiser, Statistics, Weight, is_finite};
 use crate::ModelError;
@@ -18,25 +18,25 @@ use crate::deep::{NetworkOptions, OptimiserKind};
 use etcbench_storage::seed;
 
 /// The network on a device.
-pub(super) struct Network<D: LayerDevice> {
-    device: D,
+pub(super) struct Network<B: LayerBackend> {
+    device: B,
     classes: usize,
     columns: usize,
     /// Branches, followed by the trunk if there are several.
-    chains: Vec<Chain<D>>,
+    chains: Vec<Chain<B>>,
     loss: Loss,
-    class_weights: D::Values,
+    class_weights: B::Values,
     dropout_seed: u64,
     optimiser: Optimiser,
     kind: OptimiserKind,
     flows: usize,
-    input: D::Values,
+    input: B::Values,
     /// The gradient of the trunk's input.
-    joined: D::Values,
-    gradients: Gradients<D::Values>,
-    labels: D::Indices,
+    joined: B::Values,
+    gradients: Gradients<B::Values>,
+    labels: B::Indices,
     /// The index of every row.
-    places: D::Indices,
+    places: B::Indices,
     rows: Vec<u32>,
     host: Vec<f32>,
 }
@@ -45,9 +45,9 @@ fn invalid(problem: String) -> ModelError {
     ModelError::Data { model: MODEL.to_owned(), problem }
 }
 
-impl<D: LayerDevice> Network<D> {
+impl<B: LayerBackend> Network<B> {
     pub(super) fn new(
-        mut device: D,
+        mut device: B,
         description: &Description,
         set: &ParameterSet,
         options: NetworkOptions,
@@ -56,7 +56,7 @@ impl<D: LayerDevice> Network<D> {
         let chains = description.chains().ok_or_else(problem)?;
         let chains = chains.iter().map(|chain| Chain::new(&mut device, set, chain)).collect::<Result<Vec<_>, _>>()?;
         let classes = description.classes;
-        let mut class_weights = D::Values::default();
+        let mut class_weights = B::Values::default();
         device.upload(&vec![1.0; classes], &mut class_weights);
         device.check()?;
         let NetworkOptions { seed, optimiser: kind, weight_decay, label_smoothing } = options;
@@ -71,11 +71,11 @@ impl<D: LayerDevice> Network<D> {
             optimiser: Optimiser { clip_norm: f32::INFINITY, weight_decay, averaging: None, steps: 0 },
             kind,
             flows: 0,
-            input: D::Values::default(),
-            joined: D::Values::default(),
+            input: B::Values::default(),
+            joined: B::Values::default(),
             gradients: Gradients::default(),
-            labels: D::Indices::default(),
-            places: D::Indices::default(),
+            labels: B::Indices::default(),
+            places: B::Indices::default(),
             rows: Vec::new(),
             host: Vec::new(),
         })
@@ -220,15 +220,15 @@ impl<D: LayerDevice> Network<D> {
     fn step(&mut self, stage: &str, learning_rate: f32) -> Result<(), ModelError> {
         let Self { device, chains, optimiser, kind, .. } = self;
         let operation = match kind {
-            OptimiserKind::Adamw => D::adam,
-            OptimiserKind::Adamax => D::adamax,
+            OptimiserKind::Adamw => B::adam,
+            OptimiserKind::Adamax => B::adamax,
         };
         optimiser.step_by(operation, stage, device, learning_rate, |visit| {
             chains.iter_mut().for_each(|chain| chain.visit(visit));
         })
     }
 
-    fn visit(&mut self, visit: &mut dyn FnMut(&mut D, &mut Weight<D>)) {
+    fn visit(&mut self, visit: &mut dyn FnMut(&mut B, &mut Weight<B>)) {
         let Self { device, chains, .. } = self;
         chains.iter_mut().for_each(|chain| chain.visit(&mut |weight| visit(device, weight)));
     }
@@ -249,7 +249,7 @@ impl<D: LayerDevice> Network<D> {
     }
 }
 
-impl<D: LayerDevice> NetworkClassifier for Network<D> {
+impl<B: LayerBackend> NetworkClassifier for Network<B> {
     fn set_class_weights(&mut self, weights: &[f32]) -> Result<(), ModelError> {
         if weights.len() != self.classes {
             return Err(invalid(format!("{} weights for {} classes", weights.len(), self.classes)));
@@ -284,13 +284,13 @@ impl<D: LayerDevice> NetworkClassifier for Network<D> {
 
     fn dead_layers(&mut self) -> Vec<String> {
         let Self { device, chains, flows, host, .. } = self;
-        let mut zero = |values: &D::Values, length: usize| {
+        let mut zero = |values: &B::Values, length: usize| {
             host.resize(length, 0.0);
             device.download(values, host);
             host.iter().all(|&value| value == 0.0)
         };
         // Called after every step: for a layer that is not dead, its first values are usually enough.
-        let mut dead = |values: &D::Values, length: usize| zero(values, length.min(1024)) && zero(values, length);
+        let mut dead = |values: &B::Values, length: usize| zero(values, length.min(1024)) && zero(values, length);
         let mut found = Vec::new();
         for chain in chains {
             let dead = chain.rectified().filter(|(_, values, size)| dead(values, *flows * size));
@@ -300,7 +300,7 @@ impl<D: LayerDevice> NetworkClassifier for Network<D> {
     }
 }
 
-impl<D: LayerDevice> MaskedModel for Network<D> {
+impl<B: LayerBackend> MaskedModel for Network<B> {
     fn train_step(&mut self, rows: &[f32], learning_rate: f32) -> Result<BatchLoss, ModelError> {
         let loss = self.reconstruct(rows, true)?;
         if loss.targets == 0 {
@@ -318,7 +318,7 @@ impl<D: LayerDevice> MaskedModel for Network<D> {
     }
 }
 
-impl<D: LayerDevice> Resumable for Network<D> {
+impl<B: LayerBackend> Resumable for Network<B> {
     fn parameters(&self) -> ParameterSet {
         let mut set = ParameterSet::default();
         self.chains.iter().for_each(|chain| chain.store(&self.device, &mut set));

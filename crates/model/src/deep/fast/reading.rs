@@ -2,8 +2,8 @@
 //! device: the mix of the layers, the part of pooling left to the classifier (attention over a packet's slots, or one
 //! step per slot), packet metadata, normalisation, and dropout.
 
+use super::backend::{Backend, ColumnsAt, Dropout, MixWeights, RowsAt, SlotShape, Trained};
 use super::classifier_weights::Weights;
-use super::device::{ColumnsAt, Device, Dropout, MixWeights, RowsAt, SlotShape, Trained};
 use super::packing::Packing;
 use super::weights::Statistics;
 use crate::ModelError;
@@ -26,36 +26,36 @@ pub(super) struct Flows<'a> {
 }
 
 /// Values and gradients for `P` packets and `S` steps of the LSTM. If each step is a packet, P and S are equal.
-pub(super) struct Reading<D: Device> {
+pub(super) struct Reading<B: Backend> {
     options: AttentionLstmOptions,
     /// Flow and packet of each row of the mix.
     pub rows: Vec<(usize, usize)>,
     /// Index of each row among the encodings, and its number of slots with bytes.
-    sources: D::Indices,
-    slots: D::Indices,
+    sources: B::Indices,
+    slots: B::Indices,
     /// Index of both directions of each step among the slots of all rows.
-    gathered: D::Indices,
+    gathered: B::Indices,
     /// Index of each step in the batch.
-    places: D::Indices,
+    places: B::Indices,
     /// The encodings of the packets if they belong to this batch only.
-    pub layers: D::Values,
+    pub layers: B::Values,
     /// Tables of encodings kept on the device, by identifier, and the index of the one that the batch is selected from.
-    kept: Vec<(u64, D::Values)>,
+    kept: Vec<(u64, B::Values)>,
     from: Option<usize>,
     /// The mixed layers, `[P, 2, slots, hidden]`, and their gradient.
-    encoded: D::Values,
-    pub encoded_gradient: D::Values,
+    encoded: B::Values,
+    pub encoded_gradient: B::Values,
     /// The result of the pooling left to the classifier, if any: `[S, 2 * hidden]`, and its gradient.
-    pooled: D::Values,
-    pooled_gradient: D::Values,
+    pooled: B::Values,
+    pooled_gradient: B::Values,
     /// Attention weights of the slots, `[P, slots]`.
-    shares: D::Values,
+    shares: B::Values,
     /// Packet metadata, vectors with metadata, and the gradient of the latter.
-    metadata: D::Values,
-    joined: D::Values,
-    joined_gradient: D::Values,
+    metadata: B::Values,
+    joined: B::Values,
+    joined_gradient: B::Values,
     /// The values above after normalisation.
-    normalised: D::Values,
+    normalised: B::Values,
     indices: Vec<u32>,
     host: Vec<f32>,
 }
@@ -64,27 +64,27 @@ fn invalid(problem: String) -> ModelError {
     ModelError::Data { model: MODEL.to_owned(), problem }
 }
 
-impl<D: Device> Reading<D> {
+impl<B: Backend> Reading<B> {
     pub(super) fn new(options: &AttentionLstmOptions) -> Self {
         Self {
             options: options.clone(),
             rows: Vec::new(),
-            sources: D::Indices::default(),
-            slots: D::Indices::default(),
-            gathered: D::Indices::default(),
-            places: D::Indices::default(),
-            layers: D::Values::default(),
+            sources: B::Indices::default(),
+            slots: B::Indices::default(),
+            gathered: B::Indices::default(),
+            places: B::Indices::default(),
+            layers: B::Values::default(),
             kept: Vec::new(),
             from: None,
-            encoded: D::Values::default(),
-            encoded_gradient: D::Values::default(),
-            pooled: D::Values::default(),
-            pooled_gradient: D::Values::default(),
-            shares: D::Values::default(),
-            metadata: D::Values::default(),
-            joined: D::Values::default(),
-            joined_gradient: D::Values::default(),
-            normalised: D::Values::default(),
+            encoded: B::Values::default(),
+            encoded_gradient: B::Values::default(),
+            pooled: B::Values::default(),
+            pooled_gradient: B::Values::default(),
+            shares: B::Values::default(),
+            metadata: B::Values::default(),
+            joined: B::Values::default(),
+            joined_gradient: B::Values::default(),
+            normalised: B::Values::default(),
             indices: Vec::new(),
             host: Vec::new(),
         }
@@ -93,7 +93,7 @@ impl<D: Device> Reading<D> {
     /// Checks and packs a batch, and reserves buffers for it.
     pub(super) fn prepare(
         &mut self,
-        device: &mut D,
+        device: &mut B,
         packing: &mut Packing,
         batch: &PacketBatch<'_>,
     ) -> Result<(), ModelError> {
@@ -126,17 +126,17 @@ impl<D: Device> Reading<D> {
 
     /// Returns the index of a table of encodings among those kept on the device. Copies the table to the device if it
     /// is not there yet, or returns `None` if there is no room. At most two are kept, for training and validation.
-    fn keep(&mut self, device: &mut D, table: u64, encodings: &[f32]) -> Option<usize> {
+    fn keep(&mut self, device: &mut B, table: u64, encodings: &[f32]) -> Option<usize> {
         if let Some(at) = self.kept.iter().position(|(kept, _)| *kept == table) {
             return Some(at);
         }
         if self.kept.len() == 2 {
             self.kept.remove(0);
         }
-        if !device.keeps(encodings.len()) {
+        if !device.prefers_resident(encodings.len()) {
             return None;
         }
-        let mut values = D::Values::default();
+        let mut values = B::Values::default();
         device.upload(encodings, &mut values);
         self.kept.push((table, values));
         Some(self.kept.len() - 1)
@@ -151,7 +151,7 @@ impl<D: Device> Reading<D> {
     ///
     /// # Errors
     /// The metadata do not fill the batch.
-    pub(super) fn pack(&mut self, device: &mut D, packing: &mut Packing, flows: &Flows<'_>) -> Result<(), ModelError> {
+    pub(super) fn pack(&mut self, device: &mut B, packing: &mut Packing, flows: &Flows<'_>) -> Result<(), ModelError> {
         let Flows { counts, most, metadata, source, slots } = *flows;
         let options = &self.options;
         let beside = options.packet_metadata.len();
@@ -211,7 +211,7 @@ impl<D: Device> Reading<D> {
         Ok(())
     }
 
-    fn reserve(&mut self, device: &mut D, steps: usize) {
+    fn reserve(&mut self, device: &mut B, steps: usize) {
         let options = &self.options;
         let (rows, encoded) = (self.rows.len(), options.encoded_size());
         for buffer in [&mut self.encoded, &mut self.encoded_gradient] {
@@ -240,9 +240,9 @@ impl<D: Device> Reading<D> {
     /// Computes the LSTM's input, `[steps, step_size]`, from the prepared batch; the result is [`Reading::output`].
     pub(super) fn forward(
         &mut self,
-        device: &mut D,
+        device: &mut B,
         steps: usize,
-        weights: &mut Weights<D>,
+        weights: &mut Weights<B>,
         by: Statistics,
         dropout: Option<Dropout>,
     ) {
@@ -286,11 +286,11 @@ impl<D: Device> Reading<D> {
     }
 
     /// Returns the LSTM's input.
-    pub(super) fn output(&self) -> &D::Values {
+    pub(super) fn output(&self) -> &B::Values {
         if self.options.is_normalised() { &self.normalised } else { self.before_normalisation() }
     }
 
-    fn before_normalisation(&self) -> &D::Values {
+    fn before_normalisation(&self) -> &B::Values {
         if !self.options.packet_metadata.is_empty() {
             &self.joined
         } else if self.options.pooling.leaves_slots() {
@@ -301,7 +301,7 @@ impl<D: Device> Reading<D> {
     }
 
     /// Returns the LSTM's input and the buffer for its gradient.
-    pub(super) fn output_and_gradient(&mut self) -> (&D::Values, &mut D::Values) {
+    pub(super) fn output_and_gradient(&mut self) -> (&B::Values, &mut B::Values) {
         let Self {
             options,
             normalised,
@@ -327,9 +327,9 @@ impl<D: Device> Reading<D> {
     /// that of the mixed layers.
     pub(super) fn backward(
         &mut self,
-        device: &mut D,
+        device: &mut B,
         steps: usize,
-        weights: &mut Weights<D>,
+        weights: &mut Weights<B>,
         dropout: Option<Dropout>,
     ) {
         let shape = self.slot_shape();
@@ -373,7 +373,7 @@ impl<D: Device> Reading<D> {
             }
             _ => {}
         }
-        let trained: MixWeights<&mut Trained<D::Values>> =
+        let trained: MixWeights<&mut Trained<B::Values>> =
             MixWeights { weight: &mut weights.mix.trained, gamma: &mut weights.gamma.trained };
         let encodings = self.from.map_or(&self.layers, |from| &self.kept[from].1);
         let (layers, size) = (self.options.elmo.layers + 1, self.options.encoded_size());
@@ -382,7 +382,7 @@ impl<D: Device> Reading<D> {
     }
 
     /// Lists the values of the last forward pass by layer, with their number, in order.
-    pub(super) fn computed(&self, steps: usize) -> Vec<(&'static str, &D::Values, usize)> {
+    pub(super) fn computed(&self, steps: usize) -> Vec<(&'static str, &B::Values, usize)> {
         let options = &self.options;
         let mut found = vec![("classifier.mix", &self.encoded, self.rows.len() * options.encoded_size())];
         if options.pooling.leaves_slots() {

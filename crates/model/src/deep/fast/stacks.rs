@@ -6,8 +6,8 @@
 
 use std::ops::Range;
 
-use super::device::{
-    Device, Dropout, LstmInput, LstmShape, LstmState, NO_TARGET, PairGradient, PoolInput, PoolShape, RowsAt, Trained,
+use super::backend::{
+    Backend, Dropout, LstmInput, LstmShape, LstmState, NO_TARGET, PairGradient, PoolInput, PoolShape, RowsAt, Trained,
 };
 use super::packing::Packing;
 use super::weights::{Lstm, Weight};
@@ -38,27 +38,27 @@ impl<V> Layer<V> {
 }
 
 /// Returns a layer's input: the layer below, or the bytes.
-fn input<'a, D: Device>(
-    below: Option<&'a Layer<D::Values>>,
+fn input<'a, B: Backend>(
+    below: Option<&'a Layer<B::Values>>,
     dropping: bool,
-    bytes: LstmInput<'a, D>,
-) -> LstmInput<'a, D> {
+    bytes: LstmInput<'a, B>,
+) -> LstmInput<'a, B> {
     below.map_or(bytes, |below| LstmInput::Rows(below.output(dropping)))
 }
 
 /// The position embedding.
-struct Positions<D: Device> {
-    weight: Weight<D>,
+struct Positions<B: Backend> {
+    weight: Weight<B>,
     /// Number of positions.
     count: usize,
     /// By direction: the position of each state's byte.
-    ids: [D::Indices; 2],
+    ids: [B::Indices; 2],
     /// By slot: the sum of both embeddings, `[states, embedding]`.
-    embedded: [D::Values; 2],
+    embedded: [B::Values; 2],
 }
 
-impl<D: Device> Positions<D> {
-    fn new(device: &mut D, options: &ElmoOptions, set: &ParameterSet) -> Result<Self, ModelError> {
+impl<B: Backend> Positions<B> {
+    fn new(device: &mut B, options: &ElmoOptions, set: &ParameterSet) -> Result<Self, ModelError> {
         let count = set.shape(POSITIONS)?.first().copied().unwrap_or(0);
         let weight = Weight::new(device, set, POSITIONS.to_owned(), &[count, options.embedding])?;
         Ok(Self { weight, count, ids: Default::default(), embedded: Default::default() })
@@ -66,13 +66,13 @@ impl<D: Device> Positions<D> {
 }
 
 /// Returns the bytes of a direction as input of the lowest layer.
-fn bytes<'a, D: Device>(
-    embedding: &'a D::Values,
+fn bytes<'a, B: Backend>(
+    embedding: &'a B::Values,
     vocabulary: usize,
-    positions: Option<&'a Positions<D>>,
-    ids: &'a D::Indices,
+    positions: Option<&'a Positions<B>>,
+    ids: &'a B::Indices,
     slot: usize,
-) -> LstmInput<'a, D> {
+) -> LstmInput<'a, B> {
     match positions {
         None => LstmInput::Embedded { embedding, vocabulary, ids },
         Some(positions) => LstmInput::Rows(&positions.embedded[slot]),
@@ -80,18 +80,18 @@ fn bytes<'a, D: Device>(
 }
 
 /// A batch on the host and on the device.
-struct Batch<D: Device> {
+struct Batch<B: Backend> {
     packing: Packing,
     lengths: Vec<u32>,
     host: Vec<u32>,
     /// Tokens per packet.
     width: usize,
     /// By direction: the token of each state; its index in the batch, and whether that has been computed.
-    ids: [D::Indices; 2],
-    places: [D::Indices; 2],
+    ids: [B::Indices; 2],
+    places: [B::Indices; 2],
     placed: [bool; 2],
     /// Index of each packet in the batch, in sorted order.
-    order: D::Indices,
+    order: B::Indices,
 }
 
 /// Returns the position of the byte that a direction reads at a step of a packet with this length.
@@ -100,33 +100,33 @@ fn position(direction: usize, length: usize, step: usize) -> usize {
 }
 
 /// Embedding and stacks; the device belongs to their owner.
-pub(super) struct Stacks<D: Device> {
+pub(super) struct Stacks<B: Backend> {
     options: ElmoOptions,
     vocabulary: usize,
     dropout_seed: u64,
     /// Whether the states of both directions are kept until the backward pass.
     keeps_both: bool,
-    embedding: Weight<D>,
-    positions: Option<Positions<D>>,
-    directions: [Vec<Lstm<D>>; 2],
-    batch: Batch<D>,
+    embedding: Weight<B>,
+    positions: Option<Positions<B>>,
+    directions: [Vec<Lstm<B>>; 2],
+    batch: Batch<B>,
     /// By direction, if both are kept; otherwise both directions use the first in turn.
-    layers: [Vec<Layer<D::Values>>; 2],
-    dh: [D::Values; 2],
-    dx: [D::Values; 2],
+    layers: [Vec<Layer<B::Values>>; 2],
+    dh: [B::Values; 2],
+    dx: [B::Values; 2],
     /// One layer's pooled states of one direction, or their gradient, in sorted order.
-    pooled: D::Values,
+    pooled: B::Values,
 }
 
 fn invalid(problem: String) -> ModelError {
     ModelError::Data { model: MODEL.to_owned(), problem }
 }
 
-impl<D: Device> Stacks<D> {
+impl<B: Backend> Stacks<B> {
     /// Creates the stacks with these parameters; `keeps_both` if the backward pass follows the forward passes of both
     /// directions.
     pub(super) fn new(
-        device: &mut D,
+        device: &mut B,
         options: &ElmoOptions,
         set: &ParameterSet,
         seed: u64,
@@ -146,7 +146,7 @@ impl<D: Device> Stacks<D> {
         };
         let directions = [direction(DIRECTIONS[0])?, direction(DIRECTIONS[1])?];
         let layers = || {
-            let layer = |_| Layer { state: LstmState::default(), dropped: D::Values::default() };
+            let layer = |_| Layer { state: LstmState::default(), dropped: B::Values::default() };
             (0..options.layers).map(layer).collect()
         };
         Ok(Self {
@@ -165,16 +165,16 @@ impl<D: Device> Stacks<D> {
                 places: Default::default(),
                 placed: [false; 2],
                 width: 0,
-                order: D::Indices::default(),
+                order: B::Indices::default(),
             },
             layers: [layers(), layers()],
             dh: Default::default(),
             dx: Default::default(),
-            pooled: D::Values::default(),
+            pooled: B::Values::default(),
         })
     }
 
-    pub(super) fn visit(&mut self, visit: &mut dyn FnMut(&mut Weight<D>)) {
+    pub(super) fn visit(&mut self, visit: &mut dyn FnMut(&mut Weight<B>)) {
         visit(&mut self.embedding);
         if let Some(positions) = &mut self.positions {
             visit(&mut positions.weight);
@@ -183,7 +183,7 @@ impl<D: Device> Stacks<D> {
     }
 
     /// Copies all values to a set.
-    pub(super) fn store(&self, device: &D, set: &mut ParameterSet) {
+    pub(super) fn store(&self, device: &B, set: &mut ParameterSet) {
         let lstm = self.directions.iter().flatten().flat_map(|layer| [&layer.input, &layer.hidden, &layer.bias]);
         let embeddings = std::iter::once(&self.embedding).chain(self.positions.iter().map(|known| &known.weight));
         embeddings.chain(lstm).for_each(|weight| weight.store(device, set));
@@ -210,7 +210,7 @@ impl<D: Device> Stacks<D> {
     }
 
     /// Checks and packs a batch.
-    pub(super) fn prepare(&mut self, device: &mut D, tokens: &[u16], packets: usize) -> Result<(), ModelError> {
+    pub(super) fn prepare(&mut self, device: &mut B, tokens: &[u16], packets: usize) -> Result<(), ModelError> {
         if packets == 0 || !tokens.len().is_multiple_of(packets) || tokens.is_empty() {
             return Err(invalid(format!("{} tokens are not {packets} packets of equal length", tokens.len())));
         }
@@ -255,7 +255,7 @@ impl<D: Device> Stacks<D> {
     }
 
     /// Adds the embeddings of a direction's bytes and positions, if there is a position embedding.
-    fn embed(&mut self, device: &mut D, direction: usize) {
+    fn embed(&mut self, device: &mut B, direction: usize) {
         let (states, slot, columns) = (self.batch.packing.states, self.slot(direction), self.options.embedding);
         let Self { embedding, positions, batch, .. } = self;
         if let Some(Positions { weight, ids, embedded, .. }) = positions {
@@ -267,7 +267,7 @@ impl<D: Device> Stacks<D> {
     }
 
     /// Adds the gradient of a direction's embedded bytes, in `dx`, to those of both embeddings.
-    fn embed_backward(&mut self, device: &mut D, direction: usize) {
+    fn embed_backward(&mut self, device: &mut B, direction: usize) {
         let (states, slot, columns) = (self.batch.packing.states, self.slot(direction), self.options.embedding);
         let Self { embedding, positions, batch, dx, vocabulary, .. } = self;
         let (dx, gradient) = (&dx[slot], &mut embedding.trained.gradient);
@@ -279,7 +279,7 @@ impl<D: Device> Stacks<D> {
 
     /// Uploads the indices of a direction's states in the batch if they are not on the device yet. Only dropout needs
     /// them.
-    fn place(&mut self, device: &mut D, direction: usize) {
+    fn place(&mut self, device: &mut B, direction: usize) {
         let Batch { packing, host, places, placed, width, .. } = &mut self.batch;
         if !std::mem::replace(&mut placed[direction], true) {
             host.clear();
@@ -293,11 +293,11 @@ impl<D: Device> Stacks<D> {
     /// Uploads, for each state of a direction of the prepared batch, its token or the one `ahead` steps later.
     pub(super) fn upload_tokens(
         &mut self,
-        device: &mut D,
+        device: &mut B,
         tokens: &[u16],
         direction: usize,
         ahead: usize,
-        to: &mut D::Indices,
+        to: &mut B::Indices,
     ) {
         let Batch { packing, host, .. } = &mut self.batch;
         let width = tokens.len() / packing.rows();
@@ -333,7 +333,7 @@ impl<D: Device> Stacks<D> {
     }
 
     /// Returns how the directions are grouped: both at once, or one after the other.
-    pub(super) fn turns(device: &D) -> &'static [Range<usize>] {
+    pub(super) fn turns(device: &B) -> &'static [Range<usize>] {
         if device.runs_pairs() { TOGETHER } else { &[0..1, 1..2] }
     }
 
@@ -343,7 +343,7 @@ impl<D: Device> Stacks<D> {
     }
 
     /// Computes the states of all layers of these directions; `dropping` is the training step if dropout is enabled.
-    pub(super) fn forward(&mut self, device: &mut D, directions: Range<usize>, dropping: Option<u64>) {
+    pub(super) fn forward(&mut self, device: &mut B, directions: Range<usize>, dropping: Option<u64>) {
         let (states, hidden) = (self.batch.packing.states, self.options.hidden);
         let dropped = dropping.is_some();
         directions.clone().for_each(|direction| self.embed(device, direction));
@@ -384,17 +384,17 @@ impl<D: Device> Stacks<D> {
     /// Returns the head's input in a direction after its forward pass, and a buffer for its gradient.
     pub(super) fn top(
         &mut self,
-        device: &mut D,
+        device: &mut B,
         direction: usize,
         dropping: Option<u64>,
-    ) -> (&D::Values, &mut D::Values) {
+    ) -> (&B::Values, &mut B::Values) {
         let slot = self.slot(direction);
         self.reserve_gradients(device, slot);
         let top = self.layers[slot].last().expect("at least one layer").output(dropping.is_some());
         (top, &mut self.dh[slot])
     }
 
-    fn reserve_gradients(&mut self, device: &mut D, slot: usize) {
+    fn reserve_gradients(&mut self, device: &mut B, slot: usize) {
         let values = self.batch.packing.states * self.options.hidden;
         device.reserve(&mut self.dh[slot], values);
         device.reserve(&mut self.dx[slot], values);
@@ -402,7 +402,7 @@ impl<D: Device> Stacks<D> {
 
     /// Returns the rows of a layer's pooled states of a direction in encodings `[packets, layers + 1, 2, slots,
     /// hidden]` that start with `before` other packets.
-    fn rows_at(&self, layer: usize, direction: usize, before: usize) -> RowsAt<'_, D::Indices> {
+    fn rows_at(&self, layer: usize, direction: usize, before: usize) -> RowsAt<'_, B::Indices> {
         let stride = (self.options.layers + 1) * 2;
         RowsAt { places: &self.batch.order, stride, offset: (before * stride) + layer * 2 + direction }
     }
@@ -412,7 +412,7 @@ impl<D: Device> Stacks<D> {
     }
 
     /// Returns the input of a layer's pooling: the embedding of its bytes, or the states of an LSTM.
-    fn pool_input(&self, layer: usize, direction: usize, dropping: bool) -> PoolInput<'_, D> {
+    fn pool_input(&self, layer: usize, direction: usize, dropping: bool) -> PoolInput<'_, B> {
         match layer.checked_sub(1) {
             None => match &self.positions {
                 None => PoolInput::Embedded { embedding: self.embedding.value(), ids: &self.batch.ids[direction] },
@@ -426,12 +426,12 @@ impl<D: Device> Stacks<D> {
     /// layers + 1, 2, slots, hidden]`.
     pub(super) fn pool(
         &mut self,
-        device: &mut D,
+        device: &mut B,
         direction: usize,
         dropping: Option<u64>,
         pooling: Pooling,
         before: usize,
-        encodings: &mut D::Values,
+        encodings: &mut B::Values,
     ) {
         let (size, packets) = (pooling.slots * self.options.hidden, self.batch.packing.rows());
         let shape = self.pool_shape(direction, pooling);
@@ -449,11 +449,11 @@ impl<D: Device> Stacks<D> {
     /// is a buffer on the device.
     pub(super) fn encode(
         &mut self,
-        device: &mut D,
+        device: &mut B,
         tokens: &[u16],
         packets: usize,
         pooling: Pooling,
-        encodings: &mut D::Values,
+        encodings: &mut B::Values,
         output: &mut [f32],
     ) -> Result<(), ModelError> {
         self.prepare(device, tokens, packets)?;
@@ -476,11 +476,11 @@ impl<D: Device> Stacks<D> {
     /// Distributes the gradient of one layer's pooled states of a direction to its states.
     fn pool_backward(
         &mut self,
-        device: &mut D,
+        device: &mut B,
         layer: usize,
         direction: usize,
         dropping: bool,
-        gradient: &PooledGradient<'_, D>,
+        gradient: &PooledGradient<'_, B>,
         to: Spread,
     ) {
         let PooledGradient { pooling, encodings } = *gradient;
@@ -507,10 +507,10 @@ impl<D: Device> Stacks<D> {
     /// by [`Stacks::top`].
     pub(super) fn backward(
         &mut self,
-        device: &mut D,
+        device: &mut B,
         directions: Range<usize>,
         dropping: Option<u64>,
-        encodings: Option<&PooledGradient<'_, D>>,
+        encodings: Option<&PooledGradient<'_, B>>,
     ) {
         let (states, hidden, count) = (self.batch.packing.states, self.options.hidden, self.options.layers);
         let dropped = dropping.is_some();
@@ -578,11 +578,11 @@ impl<D: Device> Stacks<D> {
 }
 
 /// The gradient of the encodings of a batch.
-pub(super) struct PooledGradient<'a, D: Device> {
+pub(super) struct PooledGradient<'a, B: Backend> {
     /// The pooling of its packets.
     pub pooling: Pooling,
     /// `[packets, layers + 1, 2, slots, hidden]`.
-    pub encodings: &'a D::Values,
+    pub encodings: &'a B::Values,
 }
 
 /// Where the gradient of pooled states goes.

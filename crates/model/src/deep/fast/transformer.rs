@@ -1,9 +1,9 @@
-//! Operations of a device in addition to [`Device`] for transformers (Vaswani et al. 2017). As in convolutional
+//! Operations of a device in addition to [`Backend`] for transformers (Vaswani et al. 2017). As in convolutional
 //! networks, the steps of each flow are rows of one matrix `[flows * steps, channels]`. Marks `[flows * steps]` are 1
 //! or 0. They indicate which steps are present, so that attention and means ignore the others, and which are hidden
 //! from the network in pre-training.
 
-use super::device::{Device, NormWeights, Trained};
+use super::backend::{Backend, NormWeights, Trained};
 
 /// Sizes of a matrix of steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +64,7 @@ pub(crate) struct Projected<'a, T> {
 }
 
 /// A device that also supports the layers of transformers.
-pub(crate) trait TransformerDevice: Device {
+pub(crate) trait TransformerBackend: Backend {
     /// Normalises each row of x `[rows, columns]` by its own mean and variance (Ba et al. 2016, in PyTorch's form) into
     /// y, and stores mean and scale of the rows in `moments` `[rows, 2]`.
     fn layer_norm(

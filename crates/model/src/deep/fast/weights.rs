@@ -1,19 +1,19 @@
 //! Parameters on the device by name, with their gradients and Adam's moments.
 
-use super::device::{AdamStep, Device, LstmWeights, NormState, NormWeights, Trained};
+use super::backend::{AdamStep, Backend, LstmWeights, NormState, NormWeights, Trained};
 use crate::ModelError;
 use crate::deep::engine::{CLIP_EPSILON, GRADIENT_NOT_FINITE, OptimiserState, average_share, diverged};
 use crate::deep::parameters::ParameterSet;
 
 /// A parameter.
-pub(super) struct Weight<D: Device> {
+pub(super) struct Weight<B: Backend> {
     name: String,
     shape: Vec<usize>,
     /// Factor of the learning rate.
     rate: f32,
     /// Sizes of the axes in the set, if the device stores them in reverse order.
     reversed: Option<[usize; 3]>,
-    pub trained: Trained<D::Values>,
+    pub trained: Trained<B::Values>,
 }
 
 /// Reverses the axes of an array with three axes.
@@ -27,9 +27,9 @@ fn reverse(values: &[f32], [first, second, third]: [usize; 3]) -> Vec<f32> {
     reversed
 }
 
-impl<D: Device> Weight<D> {
+impl<B: Backend> Weight<B> {
     /// Creates a weight with a parameter's values; gradient and moments are 0.
-    pub(super) fn new(device: &mut D, set: &ParameterSet, name: String, shape: &[usize]) -> Result<Self, ModelError> {
+    pub(super) fn new(device: &mut B, set: &ParameterSet, name: String, shape: &[usize]) -> Result<Self, ModelError> {
         let zeros = vec![0.0; shape.iter().product()];
         let mut weight = Self { name, shape: shape.to_vec(), rate: 1.0, reversed: None, trained: Trained::default() };
         weight.load(device, set)?;
@@ -42,7 +42,7 @@ impl<D: Device> Weight<D> {
 
     /// Creates a weight whose `axes` the device stores in reverse order.
     pub(super) fn reversed(
-        device: &mut D,
+        device: &mut B,
         set: &ParameterSet,
         name: String,
         shape: &[usize],
@@ -55,7 +55,7 @@ impl<D: Device> Weight<D> {
     }
 
     /// Downloads a buffer's values in the order of the set.
-    fn downloaded(&self, device: &D, buffer: &D::Values) -> Vec<f32> {
+    fn downloaded(&self, device: &B, buffer: &B::Values) -> Vec<f32> {
         let mut values = vec![0.0; self.length()];
         device.download(buffer, &mut values);
         match self.reversed {
@@ -65,7 +65,7 @@ impl<D: Device> Weight<D> {
     }
 
     /// Copies this parameter of a set to a buffer.
-    fn upload(&self, device: &mut D, set: &ParameterSet, buffer: &mut D::Values) -> Result<(), ModelError> {
+    fn upload(&self, device: &mut B, set: &ParameterSet, buffer: &mut B::Values) -> Result<(), ModelError> {
         let values = set.get(&self.name, &self.shape)?;
         match self.reversed {
             Some(axes) => device.upload(&reverse(values, axes), buffer),
@@ -79,7 +79,7 @@ impl<D: Device> Weight<D> {
         self.rate = factor(&self.name);
     }
 
-    pub(super) fn value(&self) -> &D::Values {
+    pub(super) fn value(&self) -> &B::Values {
         &self.trained.value
     }
 
@@ -88,12 +88,12 @@ impl<D: Device> Weight<D> {
     }
 
     /// Copies the values to a set.
-    pub(super) fn store(&self, device: &D, set: &mut ParameterSet) {
+    pub(super) fn store(&self, device: &B, set: &mut ParameterSet) {
         set.insert(self.name.clone(), &self.shape, self.downloaded(device, &self.trained.value));
     }
 
     /// Replaces the values; gradient and moments are unchanged.
-    pub(super) fn load(&mut self, device: &mut D, set: &ParameterSet) -> Result<(), ModelError> {
+    pub(super) fn load(&mut self, device: &mut B, set: &ParameterSet) -> Result<(), ModelError> {
         let mut value = std::mem::take(&mut self.trained.value);
         let result = self.upload(device, set, &mut value);
         self.trained.value = value;
@@ -101,7 +101,7 @@ impl<D: Device> Weight<D> {
     }
 
     /// Copies both moments to the sets, and the average if weights are averaged.
-    fn store_state(&self, device: &D, state: &mut OptimiserState, averages: bool) {
+    fn store_state(&self, device: &B, state: &mut OptimiserState, averages: bool) {
         let Trained { first, second, average, .. } = &self.trained;
         let average = averages.then_some((average, &mut state.average));
         for (buffer, set) in [(first, &mut state.first), (second, &mut state.second)].into_iter().chain(average) {
@@ -110,7 +110,7 @@ impl<D: Device> Weight<D> {
     }
 
     /// Replaces the moments, and the average if weights are averaged.
-    fn load_state(&mut self, device: &mut D, state: &OptimiserState, averages: bool) -> Result<(), ModelError> {
+    fn load_state(&mut self, device: &mut B, state: &OptimiserState, averages: bool) -> Result<(), ModelError> {
         let mut trained = std::mem::take(&mut self.trained);
         let mut result = self.upload(device, &state.first, &mut trained.first);
         result = result.and_then(|()| self.upload(device, &state.second, &mut trained.second));
@@ -122,27 +122,27 @@ impl<D: Device> Weight<D> {
     }
 
     /// Returns the name and the gradient.
-    pub(super) fn gradient(&self, device: &D) -> (String, Vec<f32>) {
+    pub(super) fn gradient(&self, device: &B) -> (String, Vec<f32>) {
         (self.name.clone(), self.downloaded(device, &self.trained.gradient))
     }
 }
 
 /// Whether the first `length` values are all finite.
-pub(super) fn is_finite<D: Device>(device: &D, values: &D::Values, length: usize) -> bool {
+pub(super) fn is_finite<B: Backend>(device: &B, values: &B::Values, length: usize) -> bool {
     let mut host = vec![0.0; length];
     device.download(values, &mut host);
     host.iter().all(|value| value.is_finite())
 }
 
 /// A weight `[outputs, inputs]` and a bias `[outputs]`.
-pub(super) struct Linear<D: Device> {
-    pub weight: Weight<D>,
-    pub bias: Weight<D>,
+pub(super) struct Linear<B: Backend> {
+    pub weight: Weight<B>,
+    pub bias: Weight<B>,
 }
 
-impl<D: Device> Linear<D> {
+impl<B: Backend> Linear<B> {
     pub(super) fn new(
-        device: &mut D,
+        device: &mut B,
         set: &ParameterSet,
         name: &str,
         outputs: usize,
@@ -154,22 +154,22 @@ impl<D: Device> Linear<D> {
         })
     }
 
-    pub(super) fn visit(&mut self, visit: &mut dyn FnMut(&mut Weight<D>)) {
+    pub(super) fn visit(&mut self, visit: &mut dyn FnMut(&mut Weight<B>)) {
         visit(&mut self.weight);
         visit(&mut self.bias);
     }
 }
 
 /// An LSTM's weights.
-pub(super) struct Lstm<D: Device> {
-    pub input: Weight<D>,
-    pub hidden: Weight<D>,
-    pub bias: Weight<D>,
+pub(super) struct Lstm<B: Backend> {
+    pub input: Weight<B>,
+    pub hidden: Weight<B>,
+    pub bias: Weight<B>,
 }
 
-impl<D: Device> Lstm<D> {
+impl<B: Backend> Lstm<B> {
     pub(super) fn new(
-        device: &mut D,
+        device: &mut B,
         set: &ParameterSet,
         name: &str,
         inputs: usize,
@@ -182,15 +182,15 @@ impl<D: Device> Lstm<D> {
         })
     }
 
-    pub(super) fn values(&self) -> LstmWeights<&D::Values> {
+    pub(super) fn values(&self) -> LstmWeights<&B::Values> {
         LstmWeights { input: self.input.value(), hidden: self.hidden.value(), bias: self.bias.value() }
     }
 
-    pub(super) fn trained(&mut self) -> LstmWeights<&mut Trained<D::Values>> {
+    pub(super) fn trained(&mut self) -> LstmWeights<&mut Trained<B::Values>> {
         LstmWeights { input: &mut self.input.trained, hidden: &mut self.hidden.trained, bias: &mut self.bias.trained }
     }
 
-    pub(super) fn visit(&mut self, visit: &mut dyn FnMut(&mut Weight<D>)) {
+    pub(super) fn visit(&mut self, visit: &mut dyn FnMut(&mut Weight<B>)) {
         visit(&mut self.input);
         visit(&mut self.hidden);
         visit(&mut self.bias);
@@ -207,16 +207,16 @@ pub(super) enum Statistics {
 }
 
 /// A batch normalisation's weights and running statistics.
-pub(super) struct Norm<D: Device> {
+pub(super) struct Norm<B: Backend> {
     name: String,
     size: usize,
-    pub weight: Weight<D>,
-    pub bias: Weight<D>,
-    pub state: NormState<D::Values>,
+    pub weight: Weight<B>,
+    pub bias: Weight<B>,
+    pub state: NormState<B::Values>,
 }
 
-impl<D: Device> Norm<D> {
-    pub(super) fn new(device: &mut D, set: &ParameterSet, name: &str, size: usize) -> Result<Self, ModelError> {
+impl<B: Backend> Norm<B> {
+    pub(super) fn new(device: &mut B, set: &ParameterSet, name: &str, size: usize) -> Result<Self, ModelError> {
         let weight = Weight::new(device, set, format!("{name}.weight"), &[size])?;
         let bias = Weight::new(device, set, format!("{name}.bias"), &[size])?;
         let mut norm = Self { name: name.to_owned(), size, weight, bias, state: NormState::default() };
@@ -224,13 +224,13 @@ impl<D: Device> Norm<D> {
         Ok(norm)
     }
 
-    pub(super) fn visit(&mut self, visit: &mut dyn FnMut(&mut Weight<D>)) {
+    pub(super) fn visit(&mut self, visit: &mut dyn FnMut(&mut Weight<B>)) {
         visit(&mut self.weight);
         visit(&mut self.bias);
     }
 
     /// Normalises the rows of x `[rows, size]` into y.
-    pub(super) fn forward(&mut self, device: &mut D, rows: usize, x: &D::Values, y: &mut D::Values, by: Statistics) {
+    pub(super) fn forward(&mut self, device: &mut B, rows: usize, x: &B::Values, y: &mut B::Values, by: Statistics) {
         let Self { size, weight, bias, state, .. } = self;
         let values = NormWeights { weight: weight.value(), bias: bias.value() };
         match by {
@@ -240,14 +240,14 @@ impl<D: Device> Norm<D> {
     }
 
     /// Runs the backward pass of training: replaces the gradient of y by that of x.
-    pub(super) fn backward(&mut self, device: &mut D, rows: usize, x: &D::Values, gradient: &mut D::Values) {
+    pub(super) fn backward(&mut self, device: &mut B, rows: usize, x: &B::Values, gradient: &mut B::Values) {
         let Self { size, weight, bias, state, .. } = self;
         let trained = NormWeights { weight: &mut weight.trained, bias: &mut bias.trained };
         device.batch_norm_backward(rows, *size, x, trained, state, gradient);
     }
 
     /// Stores weights and statistics, in the order of the specifications.
-    pub(super) fn store(&self, device: &D, set: &mut ParameterSet) {
+    pub(super) fn store(&self, device: &B, set: &mut ParameterSet) {
         self.weight.store(device, set);
         self.bias.store(device, set);
         for (part, buffer) in
@@ -259,7 +259,7 @@ impl<D: Device> Norm<D> {
         }
     }
 
-    pub(super) fn load_statistics(&mut self, device: &mut D, set: &ParameterSet) -> Result<(), ModelError> {
+    pub(super) fn load_statistics(&mut self, device: &mut B, set: &ParameterSet) -> Result<(), ModelError> {
         let mean = set.get(&format!("{}.running_mean", self.name), &[self.size])?;
         let variance = set.get(&format!("{}.running_var", self.name), &[self.size])?;
         device.upload(mean, &mut self.state.running_mean);
@@ -283,27 +283,27 @@ impl Optimiser {
     ///
     /// # Errors
     /// A gradient is not finite; the error contains its parameter. Nothing has been changed then.
-    pub(super) fn step<D: Device>(
+    pub(super) fn step<B: Backend>(
         &mut self,
         stage: &str,
-        device: &mut D,
+        device: &mut B,
         learning_rate: f32,
-        each: impl FnMut(&mut dyn FnMut(&mut Weight<D>)),
+        each: impl FnMut(&mut dyn FnMut(&mut Weight<B>)),
     ) -> Result<(), ModelError> {
-        self.step_by(D::adam, stage, device, learning_rate, each)
+        self.step_by(B::adam, stage, device, learning_rate, each)
     }
 
     /// Takes one step with another operation of the device.
     ///
     /// # Errors
     /// Same as [`Optimiser::step`].
-    pub(super) fn step_by<D: Device>(
+    pub(super) fn step_by<B: Backend>(
         &mut self,
-        operation: impl Fn(&mut D, &mut Trained<D::Values>, usize, AdamStep),
+        operation: impl Fn(&mut B, &mut Trained<B::Values>, usize, AdamStep),
         stage: &str,
-        device: &mut D,
+        device: &mut B,
         learning_rate: f32,
-        mut each: impl FnMut(&mut dyn FnMut(&mut Weight<D>)),
+        mut each: impl FnMut(&mut dyn FnMut(&mut Weight<B>)),
     ) -> Result<(), ModelError> {
         each(&mut |weight| device.add_squared_norm(&weight.trained, weight.length()));
         let norm = device.take_squared_norm().sqrt() as f32;
@@ -338,7 +338,7 @@ impl Optimiser {
 
     /// Updates the average of the weights after a step. `each` must visit all weights, including those that the step
     /// did not change.
-    pub(super) fn average<D: Device>(&self, device: &mut D, mut each: impl FnMut(&mut dyn FnMut(&mut Weight<D>))) {
+    pub(super) fn average<B: Backend>(&self, device: &mut B, mut each: impl FnMut(&mut dyn FnMut(&mut Weight<B>))) {
         let Some(decay) = self.averaging else { return };
         let share = average_share(decay, self.steps);
         each(&mut |weight| {
@@ -357,10 +357,10 @@ impl Optimiser {
     }
 
     /// Returns steps, moments and average, to continue from.
-    pub(super) fn state<D: Device>(
+    pub(super) fn state<B: Backend>(
         &self,
-        device: &D,
-        mut each: impl FnMut(&mut dyn FnMut(&mut Weight<D>)),
+        device: &B,
+        mut each: impl FnMut(&mut dyn FnMut(&mut Weight<B>)),
     ) -> OptimiserState {
         let mut state = OptimiserState { steps: self.steps, ..OptimiserState::default() };
         each(&mut |weight| weight.store_state(device, &mut state, self.averages()));
@@ -371,11 +371,11 @@ impl Optimiser {
     ///
     /// # Errors
     /// A moment is missing or has another shape.
-    pub(super) fn set_state<D: Device>(
+    pub(super) fn set_state<B: Backend>(
         &mut self,
-        device: &mut D,
+        device: &mut B,
         state: &OptimiserState,
-        mut each: impl FnMut(&mut dyn FnMut(&mut Weight<D>)),
+        mut each: impl FnMut(&mut dyn FnMut(&mut Weight<B>)),
     ) -> Result<(), ModelError> {
         self.steps = state.steps;
         let mut result = Ok(());

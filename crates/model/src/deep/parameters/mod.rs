@@ -13,6 +13,6 @@ pub(crate) use options::{
 pub use options::{ElmoOptions, MODEL};
 pub use set::ParameterSet;
 pub(crate) use specification::{
-    POSITIONS, Specification, classifier_specifications, convolution, elmo_specifications, encoder_specifications,
-    initial, initial_classifier, initial_elmo, layer_norm, linear, norm, picture_convolution, rate_factors, token,
+    POSITIONS, Specification, classifier_specifications, convolution, convolution2d, elmo_specifications,
+    encoder_specifications, initial, initial_classifier, initial_elmo, layer_norm, linear, norm, rate_factors, token,
 };

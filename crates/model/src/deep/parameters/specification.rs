@@ -157,7 +157,7 @@ pub(crate) fn convolution(name: &str, input: usize, output: usize, kernel: usize
 
 /// A 2D convolution. Its bias is initially 0, because most pixels are so close to 0 that a random bias alone would
 /// decide which channels ever pass the rectifier.
-pub(crate) fn picture_convolution(name: &str, input: usize, output: usize, kernel: usize) -> [Specification; 2] {
+pub(crate) fn convolution2d(name: &str, input: usize, output: usize, kernel: usize) -> [Specification; 2] {
     let shape = [output, input, kernel, kernel];
     [
         Specification::new(format!("{name}.weight"), &shape, Initialisation::He(input * kernel * kernel)),

@@ -57,7 +57,7 @@ struct Reference {
 
 /// Results of a training pass in addition to the logits.
 #[derive(Default)]
-struct Seen {
+struct PassRecord {
     /// Statistics by name of the normalisation, with their number of rows.
     statistics: Vec<(String, BatchStatistics, usize)>,
     /// Layers whose rectifier output only 0.
@@ -90,7 +90,7 @@ impl Reference {
         &self,
         graph: &mut Graph<'_, Cpu>,
         rows: &[f32],
-        mut seen: Option<&mut Seen>,
+        mut record: Option<&mut PassRecord>,
     ) -> Result<Matrix<Cpu>, ModelError> {
         let columns = self.network.columns();
         let flows = rows.len() / columns;
@@ -106,7 +106,7 @@ impl Reference {
             let values = rows.chunks_exact(columns).flat_map(|row| &row[..size.values()]).copied().collect();
             let x = graph.constant(values, (flows * size.steps, size.channels));
             let marks = Marks::of(trunk, rows.chunks_exact(columns));
-            return self.branch(graph, trunk, flows, (x, &marks), seen);
+            return self.branch(graph, trunk, flows, (x, &marks), record);
         }
         let joined = (flows, trunk.input.channels);
         let mut input = graph.constant(vec![0.0; joined.0 * joined.1], joined);
@@ -119,7 +119,7 @@ impl Reference {
             let values = of_branch.clone().flat_map(|row| &row[..size.values()]).copied().collect();
             let x = graph.constant(values, (flows * size.steps, size.channels));
             let marks = Marks::of(branch, of_branch);
-            let y = self.branch(graph, branch, flows, (x, &marks), seen.as_deref_mut())?;
+            let y = self.branch(graph, branch, flows, (x, &marks), record.as_deref_mut())?;
             // Concatenation by a product with a matrix of ones and zeros.
             let (_, width) = *y.shape();
             let mut ones = vec![0.0; width * joined.1];
@@ -127,7 +127,7 @@ impl Reference {
             place += width;
             input = input + y.matmul(graph.constant(ones, (width, joined.1)));
         }
-        self.branch(graph, trunk, flows, (input, &Marks::default()), seen)
+        self.branch(graph, trunk, flows, (input, &Marks::default()), record)
     }
 
     fn branch(
@@ -136,7 +136,7 @@ impl Reference {
         branch: &Branch,
         flows: usize,
         (mut x, marks): (Matrix<Cpu>, &Marks),
-        mut seen: Option<&mut Seen>,
+        mut record: Option<&mut PassRecord>,
     ) -> Result<Matrix<Cpu>, ModelError> {
         let (mut size, mut last, mut around) = (branch.input, "", None);
         for layer in &branch.layers {
@@ -152,7 +152,7 @@ impl Reference {
                     let weight = graph.parameter(&format!("{name}.weight"), shape)?;
                     affine(graph, name, read.rows(graph, x, size, output.steps), weight)?
                 }
-                Layer::PictureConvolution { name, kernel, size: sides, .. } => {
+                Layer::Convolution2d { name, kernel, size: sides, .. } => {
                     last = name;
                     let shape = (output.channels, size.channels, *kernel, *kernel);
                     let weight: Node<(usize, usize, usize, usize), Cpu> =
@@ -164,7 +164,7 @@ impl Reference {
                     let windows = windows.reshape_like(&(rows.0, kernel * kernel * size.channels));
                     affine(graph, name, windows, weight)?
                 }
-                Layer::SquarePool { pool, size: sides } => {
+                Layer::MaxPool2d { pool, size: sides } => {
                     let squares = Squares { sides: *sides, square: *pool, stride: *pool };
                     let chosen = squares.largest(&x.as_vec(), flows, size.channels);
                     let values = x.reshape_like(&(flows * size.values(),));
@@ -215,10 +215,10 @@ impl Reference {
                 },
                 Layer::Norm { name } => {
                     let mask = Mask { steps: 1, lengths: vec![1; rows.0] };
-                    match &mut seen {
-                        Some(seen) => {
+                    match &mut record {
+                        Some(record) => {
                             let (y, statistics) = batch_norm(graph, name, x, &mask)?;
-                            seen.statistics.push((name.clone(), statistics, rows.0));
+                            record.statistics.push((name.clone(), statistics, rows.0));
                             y
                         }
                         None => running_norm(graph, name, x, &mask)?,
@@ -226,10 +226,10 @@ impl Reference {
                 }
                 Layer::Relu => {
                     let y = x.relu();
-                    if let Some(seen) = &mut seen
+                    if let Some(record) = &mut record
                         && y.as_vec().iter().all(|&value| value == 0.0)
                     {
-                        seen.dead.push(last.to_owned());
+                        record.dead.push(last.to_owned());
                     }
                     y
                 }
@@ -238,7 +238,7 @@ impl Reference {
                     let below = -(-x.clone()).relu();
                     x.relu() + below.exp() - 1.0
                 }
-                Layer::MaximumPool { size: width, stride, padding } => {
+                Layer::MaxPool { size: width, stride, padding } => {
                     let window = Window { size: *width, stride: *stride, before: padding[0] };
                     let chosen = window.largest(&x.as_vec(), size, flows, output.steps);
                     let values = x.reshape_like(&(flows * size.values(),));
@@ -254,12 +254,12 @@ impl Reference {
                     let mean = by_flow.sum::<_, Axis<1>>() / size.steps as f32;
                     (mean.ln() / exponent.broadcast_like(&rows)).exp()
                 }
-                Layer::Dropout { number, rate } if seen.is_some() => {
+                Layer::Dropout { number, rate } if record.is_some() => {
                     let (seed, step, place) = (self.dropout_seed, self.optimiser.steps, DropoutPlace::Layer(*number));
                     let factor = |index| dropout_factor(seed, step, place, index as u64, *rate);
                     x * graph.constant((0..rows.0 * rows.1).map(factor).collect(), rows)
                 }
-                Layer::ChannelDropout { number, rate } if seen.is_some() => {
+                Layer::ChannelDropout { number, rate } if record.is_some() => {
                     let (seed, step, place) = (self.dropout_seed, self.optimiser.steps, DropoutPlace::Layer(*number));
                     let factor = |index: usize| {
                         let (row, channel) = (index / rows.1, index % rows.1);
@@ -276,15 +276,15 @@ impl Reference {
     }
 
     /// Returns the loss, the gradients of its mean over flows, and the other results of a training pass.
-    fn gradients(&self, rows: &[f32], labels: &[u32]) -> Result<(BatchLoss, NamedGradients, Seen), ModelError> {
+    fn gradients(&self, rows: &[f32], labels: &[u32]) -> Result<(BatchLoss, NamedGradients, PassRecord), ModelError> {
         let targets = labels.iter().map(|&label| label as usize).collect::<Vec<_>>();
         let flows = targets.len();
         if flows * self.network.columns() != rows.len() || targets.iter().any(|&label| label >= self.network.classes) {
             return invalid(format!("{flows} labels do not fit the rows or {} classes", self.network.classes));
         }
-        let mut seen = Seen::default();
+        let mut record = PassRecord::default();
         let mut graph = Graph::recording(&self.device, &self.parameters);
-        let logits = self.logits(&mut graph, rows, Some(&mut seen))?;
+        let logits = self.logits(&mut graph, rows, Some(&mut record))?;
         let summed = |losses: &Node<(usize,), Cpu>| losses.as_vec().iter().map(|&value| f64::from(value)).sum::<f64>();
         let (sum, mean) = if self.loss.is_plain() {
             let losses = cross_entropy(&graph, logits, targets);
@@ -294,7 +294,7 @@ impl Reference {
             let losses = weighted_cross_entropy(&graph, logits, &targets, &self.loss);
             (summed(&losses) * flows as f64 / total, losses.sum() / total as f32)
         };
-        Ok((BatchLoss { sum, targets: flows as u64 }, graph.backward(mean), seen))
+        Ok((BatchLoss { sum, targets: flows as u64 }, graph.backward(mean), record))
     }
 }
 
@@ -427,7 +427,7 @@ impl NetworkClassifier for Reference {
     }
 
     fn train_step(&mut self, rows: &[f32], labels: &[u32], learning_rate: f32) -> Result<BatchLoss, ModelError> {
-        let (loss, gradients, Seen { statistics, dead }) = self.gradients(rows, labels)?;
+        let (loss, gradients, PassRecord { statistics, dead }) = self.gradients(rows, labels)?;
         if !loss.sum.is_finite() {
             return Err(diverged(TRAINING, first_not_finite(&self.parameters, "the logits"), NOT_FINITE));
         }
@@ -483,8 +483,8 @@ impl Reference {
         } else {
             Graph::inference(&self.device, &self.parameters)
         };
-        let mut seen = Seen::default();
-        let predicted = self.logits(&mut graph, rows, training.then_some(&mut seen))?;
+        let mut record = PassRecord::default();
+        let predicted = self.logits(&mut graph, rows, training.then_some(&mut record))?;
         let shape = *predicted.shape();
         let target = rows.chunks_exact(columns).flat_map(|row| &row[..size.values()]).copied().collect();
         let chosen = marks.hidden.iter().flat_map(|mark| std::iter::repeat_n(*mark, size.channels)).collect();

@@ -74,7 +74,7 @@ impl ConvolutionShape {
     }
 }
 
-/// See [`crate::deep::fast::layers::LayerDevice::convolution`].
+/// See [`crate::deep::fast::layers::LayerBackend::convolution`].
 pub(super) fn forward(
     working: Working<'_>,
     shape: ConvolutionShape,

@@ -85,7 +85,7 @@ fn present_places(present: &[f32], places: &mut Vec<usize>) {
     places.extend(present.iter().enumerate().filter(|(_, mark)| **mark > 0.0).map(|(place, _)| place));
 }
 
-/// See [`crate::deep::fast::transformer::TransformerDevice::heads`].
+/// See [`crate::deep::fast::transformer::TransformerBackend::heads`].
 pub(super) fn forward(level: Level, shape: HeadsShape, x: &[f32], present: &[f32], shares: &mut [f32], y: &mut [f32]) {
     let (steps, size) = (shape.output.steps, shape.output.of_flow());
     let flows = y.par_chunks_mut(size).zip(shares.par_chunks_mut(shape.shares())).take(shape.output.flows);
@@ -126,7 +126,7 @@ fn forward_of_flow(
     }
 }
 
-/// See [`crate::deep::fast::transformer::TransformerDevice::heads_backward`].
+/// See [`crate::deep::fast::transformer::TransformerBackend::heads_backward`].
 pub(super) fn backward(level: Level, shape: HeadsShape, [x, present, shares, dy]: [&[f32]; 4], dx: &mut [f32]) {
     let (steps, size) = (shape.output.steps, shape.output.of_flow());
     let inputs = x.par_chunks(3 * size).zip(present.par_chunks(steps));

@@ -40,7 +40,7 @@ vectorised! {
     }
 }
 
-/// See [`crate::deep::fast::transformer::TransformerDevice::layer_norm`].
+/// See [`crate::deep::fast::transformer::TransformerBackend::layer_norm`].
 pub(super) fn forward(
     level: Level,
     columns: usize,
@@ -90,7 +90,7 @@ vectorised! {
     }
 }
 
-/// See [`crate::deep::fast::transformer::TransformerDevice::layer_norm_backward`].
+/// See [`crate::deep::fast::transformer::TransformerBackend::layer_norm_backward`].
 pub(super) fn backward(
     level: Level,
     weight: &[f32],

@@ -5,9 +5,9 @@ use rayon::prelude::*;
 use super::simd::vectorised;
 use super::windows::Flows;
 use super::{Cpu, TASK, activation, convolution, grow, optimiser, picture, windows};
-use crate::deep::fast::device::{AdamStep, Trained};
+use crate::deep::fast::backend::{AdamStep, Trained};
 use crate::deep::fast::layers::{
-    ConvolutionShape, Kernel, LayerDevice, PictureShape, Pooled, SquareShape, WindowShape,
+    Convolution2dShape, ConvolutionShape, Kernel, LayerBackend, Pool2dShape, Pooled, WindowShape,
 };
 
 vectorised! {
@@ -23,7 +23,7 @@ impl Cpu {
     }
 }
 
-impl LayerDevice for Cpu {
+impl LayerBackend for Cpu {
     fn convolution(&mut self, shape: ConvolutionShape, x: &Vec<f32>, kernel: Kernel<&Vec<f32>>, y: &mut Vec<f32>) {
         let x = &x[..shape.flows * shape.steps * shape.inputs];
         let kernel = (kernel.weight.as_slice(), &kernel.bias[..shape.outputs]);
@@ -48,14 +48,14 @@ impl LayerDevice for Cpu {
         }
     }
 
-    fn picture_convolution(&mut self, shape: PictureShape, x: &Vec<f32>, kernel: Kernel<&Vec<f32>>, y: &mut Vec<f32>) {
+    fn convolution2d(&mut self, shape: Convolution2dShape, x: &Vec<f32>, kernel: Kernel<&Vec<f32>>, y: &mut Vec<f32>) {
         let kernel = (kernel.weight.as_slice(), &kernel.bias[..shape.outputs]);
         picture::forward(self.working(), shape, x, kernel, y);
     }
 
-    fn picture_convolution_backward(
+    fn convolution2d_backward(
         &mut self,
-        shape: PictureShape,
+        shape: Convolution2dShape,
         x: &Vec<f32>,
         dy: &Vec<f32>,
         kernel: Kernel<&mut Trained<Vec<f32>>>,
@@ -71,7 +71,7 @@ impl LayerDevice for Cpu {
         }
     }
 
-    fn square_pool(&mut self, shape: SquareShape, x: &Vec<f32>, y: &mut Vec<f32>, chosen: &mut Vec<u32>) {
+    fn max_pool2d(&mut self, shape: Pool2dShape, x: &Vec<f32>, y: &mut Vec<f32>, chosen: &mut Vec<u32>) {
         let length = shape.flows * shape.output_steps() * shape.channels;
         if chosen.len() < length {
             chosen.resize(length, 0);
@@ -79,8 +79,8 @@ impl LayerDevice for Cpu {
         picture::maximum(self.level, shape, x, &mut y[..length], &mut chosen[..length]);
     }
 
-    fn square_pool_backward(&mut self, shape: SquareShape, chosen: &Vec<u32>, dy: &Vec<f32>, dx: &mut Vec<f32>) {
-        let SquareShape { flows, size: [height, width], channels, .. } = shape;
+    fn max_pool2d_backward(&mut self, shape: Pool2dShape, chosen: &Vec<u32>, dy: &Vec<f32>, dx: &mut Vec<f32>) {
+        let Pool2dShape { flows, size: [height, width], channels, .. } = shape;
         windows::maximum_backward(
             Flows { flows, channels, steps: height * width, outputs: shape.output_steps() },
             chosen,
@@ -100,7 +100,7 @@ impl LayerDevice for Cpu {
         });
     }
 
-    fn maximum_pool(&mut self, shape: WindowShape, x: &Vec<f32>, y: &mut Vec<f32>, chosen: &mut Vec<u32>) {
+    fn max_pool(&mut self, shape: WindowShape, x: &Vec<f32>, y: &mut Vec<f32>, chosen: &mut Vec<u32>) {
         let length = shape.flows * shape.output_steps * shape.channels;
         if chosen.len() < length {
             chosen.resize(length, 0);
@@ -108,7 +108,7 @@ impl LayerDevice for Cpu {
         windows::maximum(self.level, shape, x, &mut y[..length], &mut chosen[..length]);
     }
 
-    fn maximum_pool_backward(&mut self, shape: WindowShape, chosen: &Vec<u32>, dy: &Vec<f32>, dx: &mut Vec<f32>) {
+    fn max_pool_backward(&mut self, shape: WindowShape, chosen: &Vec<u32>, dy: &Vec<f32>, dx: &mut Vec<f32>) {
         let WindowShape { flows, channels, steps, output_steps: outputs, .. } = shape;
         windows::maximum_backward(Flows { flows, channels, steps, outputs }, chosen, dy, dx);
     }

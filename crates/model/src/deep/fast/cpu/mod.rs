@@ -28,8 +28,8 @@ use rayon::prelude::*;
 use matmul::{Layout, Panels, Update, multiply_parallel, multiply_transposed};
 use simd::Level;
 
-use super::device::{
-    AdamStep, Attended, ColumnsAt, Device, Dropout, LinearShape, LstmInput, LstmShape, LstmState, LstmWeights,
+use super::backend::{
+    AdamStep, Attended, Backend, ColumnsAt, Dropout, LinearShape, LstmInput, LstmShape, LstmState, LstmWeights,
     MixWeights, NormState, NormWeights, PoolInput, PoolShape, RowsAt, SlotShape, Smoothing, Trained,
 };
 use super::packing::Packing;
@@ -105,7 +105,7 @@ fn grow(values: &mut Vec<f32>, length: usize) {
     }
 }
 
-impl Device for Cpu {
+impl Backend for Cpu {
     type Values = Vec<f32>;
     type Indices = Vec<u32>;
 

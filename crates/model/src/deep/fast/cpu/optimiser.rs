@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::rows::tree_sum;
 use super::simd::{Level, vectorised};
 use crate::deep::engine::{ADAM_BETA_1, ADAM_BETA_2, ADAM_EPSILON};
-use crate::deep::fast::device::{AdamStep, Trained};
+use crate::deep::fast::backend::{AdamStep, Trained};
 
 /// Values that one task processes.
 const TASK: usize = 16_384;

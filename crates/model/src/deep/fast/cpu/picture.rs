@@ -11,7 +11,7 @@ use super::grow;
 use super::matmul::{Layout, Update, multiply, multiply_transposed};
 use super::rows;
 use super::simd::{Level, vectorised};
-use crate::deep::fast::layers::{PictureShape, SquareShape};
+use crate::deep::fast::layers::{Convolution2dShape, Pool2dShape};
 
 /// Flows whose windows are in memory at once for the weight's gradient.
 const FLOWS_AT_ONCE: usize = 64;
@@ -21,7 +21,7 @@ thread_local! {
     static WINDOWS: RefCell<Vec<f32>> = RefCell::default();
 }
 
-impl PictureShape {
+impl Convolution2dShape {
     fn input(&self) -> usize {
         self.size[0] * self.size[1] * self.inputs
     }
@@ -53,10 +53,10 @@ impl PictureShape {
     }
 }
 
-/// See [`crate::deep::fast::layers::LayerDevice::picture_convolution`].
+/// See [`crate::deep::fast::layers::LayerBackend::convolution2d`].
 pub(super) fn forward(
     working: Working<'_>,
-    shape: PictureShape,
+    shape: Convolution2dShape,
     x: &[f32],
     (weight, bias): (&[f32], &[f32]),
     y: &mut [f32],
@@ -79,7 +79,7 @@ pub(super) fn forward(
 /// Computes the gradients of weight and bias, which are added.
 pub(super) fn kernel_gradient(
     working: Working<'_>,
-    shape: PictureShape,
+    shape: Convolution2dShape,
     x: &[f32],
     dy: &[f32],
     (weight, bias): (&mut [f32], &mut [f32]),
@@ -98,7 +98,13 @@ pub(super) fn kernel_gradient(
 }
 
 /// Computes the gradient of the input.
-pub(super) fn input_gradient(working: Working<'_>, shape: PictureShape, dy: &[f32], weight: &[f32], dx: &mut [f32]) {
+pub(super) fn input_gradient(
+    working: Working<'_>,
+    shape: Convolution2dShape,
+    dy: &[f32],
+    weight: &[f32],
+    dx: &mut [f32],
+) {
     let Working { level, panels, .. } = working;
     let (window, steps) = (shape.window(), shape.output_steps());
     panels.pack_parallel(weight, shape.outputs, window, Layout::Transposed);
@@ -115,7 +121,7 @@ pub(super) fn input_gradient(working: Working<'_>, shape: PictureShape, dy: &[f3
 }
 
 vectorised! {
-    fn largest_of_flow(shape: SquareShape, x: &[f32], y: &mut [f32], chosen: &mut [u32]) {
+    fn largest_of_flow(shape: Pool2dShape, x: &[f32], y: &mut [f32], chosen: &mut [u32]) {
         let (channels, [_, width]) = (shape.channels, shape.output_size());
         let outputs = y.chunks_exact_mut(channels).zip(chosen.chunks_exact_mut(channels));
         for (step, (y, chosen)) in outputs.enumerate() {
@@ -136,8 +142,8 @@ vectorised! {
     }
 }
 
-/// See [`crate::deep::fast::layers::LayerDevice::square_pool`].
-pub(super) fn maximum(level: Level, shape: SquareShape, x: &[f32], y: &mut [f32], chosen: &mut [u32]) {
+/// See [`crate::deep::fast::layers::LayerBackend::max_pool2d`].
+pub(super) fn maximum(level: Level, shape: Pool2dShape, x: &[f32], y: &mut [f32], chosen: &mut [u32]) {
     let output = shape.output_steps() * shape.channels;
     let outputs = y.par_chunks_mut(output).zip(chosen.par_chunks_mut(output)).take(shape.flows);
     let inputs = x.par_chunks(shape.size[0] * shape.size[1] * shape.channels);

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::Cpu;
 use super::rows::for_chunks;
-use crate::deep::fast::device::{PoolInput, PoolShape};
+use crate::deep::fast::backend::{PoolInput, PoolShape};
 use crate::deep::fast::packing::{Chunk, Packing};
 use crate::deep::pooling::PoolingKind;
 
@@ -31,7 +31,7 @@ fn for_states(packing: &Packing, chunk: &Chunk, mut visit: impl FnMut(usize, usi
     }
 }
 
-/// See [`crate::deep::fast::device::Device::pool`].
+/// See [`crate::deep::fast::backend::Backend::pool`].
 pub(super) fn forward<'a>(
     packing: &Packing,
     shape: PoolShape,
@@ -66,7 +66,7 @@ pub(super) fn forward<'a>(
     });
 }
 
-/// See [`crate::deep::fast::device::Device::pool_backward`].
+/// See [`crate::deep::fast::backend::Backend::pool_backward`].
 pub(super) fn backward<'a>(
     packing: &Packing,
     shape: PoolShape,

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::activation::exp;
 use super::simd::{Level, fused, vectorised};
 use crate::deep::engine::dropout_factor;
-use crate::deep::fast::device::{Dropout, NO_TARGET, Smoothing};
+use crate::deep::fast::backend::{Dropout, NO_TARGET, Smoothing};
 use crate::deep::fast::packing::Chunk;
 
 /// Rows that one task processes.
@@ -137,12 +137,12 @@ fn sum_of_rows(
     left + right
 }
 
-/// See [`crate::deep::fast::device::Device::cross_entropy`].
+/// See [`crate::deep::fast::backend::Backend::cross_entropy`].
 pub(super) fn cross_entropy(level: Level, classes: usize, logits: &mut [f32], targets: &[u32], scale: f32) -> f64 {
     sum_of_rows(classes, logits, targets, &|logits, targets| cross_entropy_rows(level, classes, logits, targets, scale))
 }
 
-/// See [`crate::deep::fast::device::Device::weighted_cross_entropy`].
+/// See [`crate::deep::fast::backend::Backend::weighted_cross_entropy`].
 pub(super) fn weighted_cross_entropy(
     level: Level,
     weights: &[f32],
@@ -217,7 +217,7 @@ fn shares(weight: &[f32]) -> impl Fn(usize) -> f32 {
     move |layer| (weight[layer] - largest).exp() / sum
 }
 
-/// See [`crate::deep::fast::device::Device::mix`].
+/// See [`crate::deep::fast::backend::Backend::mix`].
 pub(super) fn mix(columns: usize, x: &[f32], places: &[u32], weight: &[f32], gamma: f32, y: &mut [f32]) {
     let share = shares(weight);
     y.par_chunks_mut(columns * TASK_ROWS).zip(places.par_chunks(TASK_ROWS)).for_each(|(rows, places)| {
@@ -232,7 +232,7 @@ pub(super) fn mix(columns: usize, x: &[f32], places: &[u32], weight: &[f32], gam
     });
 }
 
-/// See [`crate::deep::fast::device::Device::mix_layers_backward`].
+/// See [`crate::deep::fast::backend::Backend::mix_layers_backward`].
 pub(super) fn mix_layers_backward(
     columns: usize,
     sums: &[u32],

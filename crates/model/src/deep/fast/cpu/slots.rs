@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::rows::{add_scaled, column_sums, dot};
 use super::simd::{Level, vectorised};
-use crate::deep::fast::device::SlotShape;
+use crate::deep::fast::backend::SlotShape;
 
 /// Returns both directions of a slot.
 fn halves(shape: SlotShape, row: &[f32], slot: usize) -> [&[f32]; 2] {
@@ -34,7 +34,7 @@ vectorised! {
     }
 }
 
-/// See [`crate::deep::fast::device::Device::slot_attention`].
+/// See [`crate::deep::fast::backend::Backend::slot_attention`].
 pub(super) fn forward(
     level: Level,
     shape: SlotShape,
@@ -87,7 +87,7 @@ vectorised! {
     }
 }
 
-/// See [`crate::deep::fast::device::Device::slot_attention_backward`]; `working` has room for `slots + 2 * columns`
+/// See [`crate::deep::fast::backend::Backend::slot_attention_backward`]; `working` has room for `slots + 2 * columns`
 /// values per row.
 #[allow(clippy::too_many_arguments)]
 pub(super) fn backward(

@@ -5,8 +5,8 @@ use rayon::prelude::*;
 use super::activation::tanh;
 use super::simd::vectorised;
 use super::{Cpu, TASK, grow, heads, layer_norm};
-use crate::deep::fast::device::{NormWeights, Trained};
-use crate::deep::fast::transformer::{HeadsShape, Projected, StepsShape, TransformerDevice};
+use crate::deep::fast::backend::{NormWeights, Trained};
+use crate::deep::fast::transformer::{HeadsShape, Projected, StepsShape, TransformerBackend};
 
 /// Constants of the tanh approximation: `sqrt(2 / pi)`, and the factor of the cube.
 const ROOT: f32 = 0.797_884_6;
@@ -30,7 +30,7 @@ vectorised! {
     }
 }
 
-impl TransformerDevice for Cpu {
+impl TransformerBackend for Cpu {
     fn layer_norm(
         &mut self,
         [rows, columns]: [usize; 2],

@@ -44,7 +44,7 @@ vectorised! {
     }
 }
 
-/// See [`crate::deep::fast::layers::LayerDevice::maximum_pool`].
+/// See [`crate::deep::fast::layers::LayerBackend::max_pool`].
 pub(super) fn maximum(level: Level, shape: WindowShape, x: &[f32], y: &mut [f32], chosen: &mut [u32]) {
     let outputs = y.par_chunks_mut(shape.output()).zip(chosen.par_chunks_mut(shape.output())).take(shape.flows);
     outputs.zip(x.par_chunks(shape.input())).for_each(|((y, chosen), x)| largest_of_flow(level, shape, x, y, chosen));
@@ -93,7 +93,7 @@ fn clamped(value: f32) -> f32 {
     if value < SMALLEST { SMALLEST } else { value }
 }
 
-/// See [`crate::deep::fast::layers::LayerDevice::generalised_mean`].
+/// See [`crate::deep::fast::layers::LayerBackend::generalised_mean`].
 pub(super) fn mean(level: Level, shape: WindowShape, x: &[f32], exponent: f32, y: &mut [f32]) {
     let flows = y.par_chunks_mut(shape.channels).zip(x.par_chunks(shape.input())).take(shape.flows);
     flows.for_each(|(y, x)| mean_of_flow(level, shape.channels, x, exponent, y));
@@ -135,7 +135,7 @@ vectorised! {
     }
 }
 
-/// See [`crate::deep::fast::layers::LayerDevice::generalised_mean_backward`]; returns the value to add to the gradient
+/// See [`crate::deep::fast::layers::LayerBackend::generalised_mean_backward`]; returns the value to add to the gradient
 /// of the exponent. `working` has room for `2 * channels + 2` values per flow.
 pub(super) fn mean_backward(
     level: Level,

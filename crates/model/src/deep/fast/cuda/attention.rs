@@ -2,7 +2,7 @@
 
 use super::Cuda;
 use super::launcher::{Argument, Buffer, Grid, Kernel};
-use crate::deep::fast::device::{Attended, SlotShape, Trained};
+use crate::deep::fast::backend::{Attended, SlotShape, Trained};
 use crate::deep::fast::packing::Packing;
 
 /// Returns the number of scores per sequence: the square of the maximum length.

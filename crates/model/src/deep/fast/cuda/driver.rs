@@ -20,7 +20,7 @@ const WORKSPACE: usize = 32 << 20;
 
 /// Name and driver of a GPU.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Facts {
+pub(super) struct GpuInfo {
     /// Name of the GPU.
     pub name: String,
     /// Version of the driver, if the system provides it, and the CUDA version that it supports.
@@ -57,7 +57,7 @@ fn context(number: usize) -> Result<Arc<CudaContext>, Problem> {
 ///
 /// # Errors
 /// There is no driver, or no GPU with this number.
-pub(super) fn facts(number: usize) -> Result<Facts, Problem> {
+pub(super) fn info(number: usize) -> Result<GpuInfo, Problem> {
     let context = context(number)?;
     let name = context.name().map_err(failed("cannot read the GPU's name"))?;
     let mut version = 0;
@@ -68,7 +68,7 @@ pub(super) fn facts(number: usize) -> Result<Facts, Problem> {
     let cuda = format!("CUDA {}.{}", version / 1000, version % 1000 / 10);
     let driver = std::fs::read_to_string("/sys/module/nvidia/version").ok();
     let driver = driver.map_or(cuda.clone(), |driver| format!("{}, {cuda}", driver.trim()));
-    Ok(Facts { name, driver })
+    Ok(GpuInfo { name, driver })
 }
 
 /// GPU memory, freed when dropped.

@@ -4,7 +4,7 @@
 use super::launcher::{Argument, Buffer, Grid, Kernel, Product};
 use super::layout::Address;
 use super::{Cuda, Indices};
-use crate::deep::fast::device::{LstmInput, LstmShape, LstmState, LstmWeights, Trained};
+use crate::deep::fast::backend::{LstmInput, LstmShape, LstmState, LstmWeights, Trained};
 use crate::deep::fast::packing::Packing;
 use crate::deep::parameters::Activation;
 

@@ -3,7 +3,7 @@
 //! without a GPU. Only `driver`, `source` and `libraries` call foreign code.
 //!
 //! Everything runs in one stream and sums have a fixed order, so two runs on the same GPU give identical bits. The
-//! first failure (such as exhausted memory) stops all further operations and is reported by [`Device::check`].
+//! first failure (such as exhausted memory) stops all further operations and is reported by [`Backend::check`].
 
 mod attention;
 pub(crate) mod check;
@@ -25,8 +25,8 @@ pub(crate) use launcher::Buffer;
 pub(crate) use layout::Indices;
 
 use self::core::Core;
-use super::device::{
-    AdamStep, Attended, ColumnsAt, Device, Dropout, LinearShape, LstmInput, LstmShape, LstmState, LstmWeights,
+use super::backend::{
+    AdamStep, Attended, Backend, ColumnsAt, Dropout, LinearShape, LstmInput, LstmShape, LstmState, LstmWeights,
     MixWeights, NormState, NormWeights, PairGradient, PoolInput, PoolShape, RowsAt, SlotShape, Smoothing, Trained,
 };
 use super::packing::Packing;
@@ -70,8 +70,8 @@ fn missing(device: CudaDevice, problem: String) -> ModelError {
 /// # Errors
 /// There is no driver, or no GPU with this number.
 pub(crate) fn describe(device: CudaDevice) -> Result<String, ModelError> {
-    let facts = driver::facts(device.number).map_err(|problem| missing(device, problem))?;
-    Ok(format!("{}, driver {}", facts.name, facts.driver))
+    let info = driver::info(device.number).map_err(|problem| missing(device, problem))?;
+    Ok(format!("{}, driver {}", info.name, info.driver))
 }
 
 /// Checks whether this GPU can be used.
@@ -131,7 +131,7 @@ impl Cuda {
     }
 }
 
-impl Device for Cuda {
+impl Backend for Cuda {
     type Values = Buffer;
     type Indices = Indices;
 
@@ -146,7 +146,7 @@ impl Device for Cuda {
         lstm::Plan::new(hidden, rows, self.core.resident_blocks()).map_or(rows.max(1), |plan| plan.chunk_rows)
     }
 
-    fn keeps(&self, length: usize) -> bool {
+    fn prefers_resident(&self, length: usize) -> bool {
         // The rest is reserved for batches.
         length <= self.core.free_words() / 2
     }

@@ -4,7 +4,7 @@ use super::Cuda;
 use super::launcher::{Argument, Buffer, Grid, Kernel, THREADS};
 use super::rows::{DOUBLE, SUM_COLUMNS, pieces};
 use crate::deep::engine::NORM_EPSILON;
-use crate::deep::fast::device::{NormState, NormWeights, Trained};
+use crate::deep::fast::backend::{NormState, NormWeights, Trained};
 
 impl Cuda {
     /// Sums the columns of x, or their squared distances from a centre, over pieces of rows.

@@ -2,7 +2,7 @@
 
 use super::Cuda;
 use super::launcher::{Argument, Buffer, Grid, Kernel, THREADS};
-use crate::deep::fast::device::{PoolInput, PoolShape};
+use crate::deep::fast::backend::{PoolInput, PoolShape};
 use crate::deep::fast::packing::Packing;
 use crate::deep::pooling::PoolingKind;
 

@@ -4,7 +4,7 @@ use super::Cuda;
 use super::launcher::{Argument, Buffer, Grid, Kernel, THREADS};
 use super::layout::Indices;
 use crate::deep::engine::{ADAM_BETA_1, ADAM_BETA_2, ADAM_EPSILON, dropout_stream};
-use crate::deep::fast::device::{AdamStep, ColumnsAt, Dropout, MixWeights, RowsAt, Smoothing, Trained};
+use crate::deep::fast::backend::{AdamStep, ColumnsAt, Dropout, MixWeights, RowsAt, Smoothing, Trained};
 
 /// Rows summed at once, and the maximum number of such sums.
 const PIECE_ROWS: usize = 256;

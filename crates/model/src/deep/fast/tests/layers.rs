@@ -1,10 +1,10 @@
 //! Checks every layer of convolutional networks against its definition in double precision: the forward pass directly,
 //! and the gradients against central differences.
 
+use super::super::backend::Trained;
 use super::super::cpu::Cpu;
-use super::super::device::Trained;
 use super::super::layers::{
-    ConvolutionShape, Kernel, LayerDevice, PictureShape, Pooled, SMALLEST, SquareShape, WindowShape,
+    Convolution2dShape, ConvolutionShape, Kernel, LayerBackend, Pool2dShape, Pooled, SMALLEST, WindowShape,
 };
 
 pub(super) fn numbers(count: usize, salt: u64) -> Vec<f32> {
@@ -124,8 +124,8 @@ fn convolutions_are_those_of_the_definition() {
     }
 }
 
-fn convolve_picture(shape: PictureShape, x: &[f64], weight: &[f64], bias: &[f64]) -> Vec<f64> {
-    let PictureShape { flows, size: [height, width], inputs, outputs, kernel } = shape;
+fn convolve2d(shape: Convolution2dShape, x: &[f64], weight: &[f64], bias: &[f64]) -> Vec<f64> {
+    let Convolution2dShape { flows, size: [height, width], inputs, outputs, kernel } = shape;
     let mut y = Vec::new();
     for flow in 0..flows {
         for row in 0..=height - kernel {
@@ -149,7 +149,7 @@ fn convolve_picture(shape: PictureShape, x: &[f64], weight: &[f64], bias: &[f64]
 
 #[test]
 fn convolutions_of_pictures_are_those_of_the_definition() {
-    let shape = |flows, size, inputs, outputs, kernel| PictureShape { flows, size, inputs, outputs, kernel };
+    let shape = |flows, size, inputs, outputs, kernel| Convolution2dShape { flows, size, inputs, outputs, kernel };
     for shape in [
         shape(1, [3, 3], 1, 1, 3),
         shape(2, [5, 7], 3, 4, 3),
@@ -165,23 +165,23 @@ fn convolutions_of_pictures_are_those_of_the_definition() {
         for mut device in [Cpu::new(), Cpu::portable()] {
             let mut y = vec![9.0; dy.len()];
             let kernel = Kernel { weight: &weight.value, bias: &bias.value };
-            device.picture_convolution(shape, &x, kernel, &mut y);
-            check_values(&what, &y, &convolve_picture(shape, &wide(&x), &wide(&weight.value), &wide(&bias.value)));
+            device.convolution2d(shape, &x, kernel, &mut y);
+            check_values(&what, &y, &convolve2d(shape, &wide(&x), &wide(&weight.value), &wide(&bias.value)));
             let mut dx = vec![9.0; x.len()];
             weight.gradient.fill(0.0);
             bias.gradient.fill(0.0);
             let kernel = Kernel { weight: &mut weight, bias: &mut bias };
-            device.picture_convolution_backward(shape, &x, &dy, kernel, Some(&mut dx));
+            device.convolution2d_backward(shape, &x, &dy, kernel, Some(&mut dx));
             let (of_weight, of_bias) = (weight.gradient.clone(), bias.gradient.clone());
             // Gradients are added to the existing ones.
             let kernel = Kernel { weight: &mut weight, bias: &mut bias };
-            device.picture_convolution_backward(shape, &x, &dy, kernel, None);
+            device.convolution2d_backward(shape, &x, &dy, kernel, None);
             let twice = of_weight.iter().map(|value| 2.0 * f64::from(*value)).collect::<Vec<_>>();
             check_values(&what, &weight.gradient, &twice);
             let (wx, ww, wb) = (wide(&x), wide(&weight.value), wide(&bias.value));
-            check_some(&what, &x, &dx, |x| dot(&convolve_picture(shape, x, &ww, &wb), &dy));
-            check_some(&what, &weight.value, &of_weight, |weight| dot(&convolve_picture(shape, &wx, weight, &wb), &dy));
-            check_some(&what, &bias.value, &of_bias, |bias| dot(&convolve_picture(shape, &wx, &ww, bias), &dy));
+            check_some(&what, &x, &dx, |x| dot(&convolve2d(shape, x, &ww, &wb), &dy));
+            check_some(&what, &weight.value, &of_weight, |weight| dot(&convolve2d(shape, &wx, weight, &wb), &dy));
+            check_some(&what, &bias.value, &of_bias, |bias| dot(&convolve2d(shape, &wx, &ww, bias), &dy));
         }
     }
 }
@@ -189,20 +189,20 @@ fn convolutions_of_pictures_are_those_of_the_definition() {
 #[test]
 fn the_largest_of_a_square_is_kept_and_what_fills_none_is_left_out() {
     let mut device = Cpu::new();
-    let shape = SquareShape { flows: 2, size: [3, 5], channels: 1, pool: 2 };
+    let shape = Pool2dShape { flows: 2, size: [3, 5], channels: 1, pool: 2 };
     let first = [[1, 5, 2, 2, 9], [4, 5, 0, 3, 9], [9, 9, 9, 9, 9]];
     let second = [[0, 0, 7, 6, 9], [0, 0, 6, 8, 9], [9, 9, 9, 9, 9]];
     let mut x: Vec<f32> = first.iter().chain(&second).flatten().map(|&value: &u8| f32::from(value)).collect();
     let (mut y, mut chosen, mut dx) = (vec![7.0; 4], Vec::new(), vec![7.0; 30]);
-    device.square_pool(shape, &x, &mut y, &mut chosen);
+    device.max_pool2d(shape, &x, &mut y, &mut chosen);
     assert_eq!(y, [5.0, 3.0, 0.0, 8.0]);
     assert_eq!(chosen, [1, 8, 0, 8]);
-    device.square_pool_backward(shape, &chosen, &vec![1.0, 2.0, 3.0, 4.0], &mut dx);
+    device.max_pool2d_backward(shape, &chosen, &vec![1.0, 2.0, 3.0, 4.0], &mut dx);
     let mut expected = vec![0.0; 30];
     (expected[1], expected[8], expected[15], expected[23]) = (1.0, 2.0, 3.0, 4.0);
     assert_eq!(dx, expected);
     x[0] = f32::NAN;
-    device.square_pool(shape, &x, &mut y, &mut chosen);
+    device.max_pool2d(shape, &x, &mut y, &mut chosen);
     assert!(y[0].is_nan());
 }
 
@@ -228,15 +228,15 @@ fn the_largest_of_equal_values_is_the_first_and_has_the_gradient() {
         .map(|&value: &u8| f32::from(value))
         .collect();
     let (mut y, mut chosen, mut dx) = (vec![7.0; 12], Vec::new(), vec![7.0; 20]);
-    device.maximum_pool(shape, &x, &mut y, &mut chosen);
+    device.max_pool(shape, &x, &mut y, &mut chosen);
     assert_eq!(y, [1.0, 5.0, 2.0, 6.0, 2.0, 6.0, 9.0, 2.0, 3.0, 3.0, 3.0, 2.0]);
     assert_eq!(chosen, [0, 0, 3, 2, 3, 3, 0, 1, 2, 2, 3, 3]);
-    device.maximum_pool_backward(shape, &chosen, &(1..=12).map(|value| value as f32).collect(), &mut dx);
+    device.max_pool_backward(shape, &chosen, &(1..=12).map(|value| value as f32).collect(), &mut dx);
     let expected = [1, 2, 0, 0, 0, 4, 3 + 5, 6, 0, 0, 7, 0, 0, 8, 9, 10, 11, 12, 0, 0].map(|value| value as f32);
     assert_eq!(dx, expected);
     let mut diverged = x;
     diverged[0] = f32::NAN;
-    device.maximum_pool(shape, &diverged, &mut y, &mut chosen);
+    device.max_pool(shape, &diverged, &mut y, &mut chosen);
     assert!(y[0].is_nan());
 }
 

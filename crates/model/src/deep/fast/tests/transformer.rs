@@ -1,9 +1,9 @@
 //! Checks every layer of transformers against its definition in double precision: the forward pass directly, and the
 //! gradients against central differences.
 
+use super::super::backend::NormWeights;
 use super::super::cpu::Cpu;
-use super::super::device::NormWeights;
-use super::super::transformer::{HeadsShape, Projected, StepsShape, TransformerDevice};
+use super::super::transformer::{HeadsShape, Projected, StepsShape, TransformerBackend};
 use super::layers::{check_gradient, check_some, check_values, dot, numbers, trained, wide};
 
 fn marks(shape: StepsShape, there: impl Fn(usize, usize) -> bool) -> Vec<f32> {

@@ -8,12 +8,12 @@ use rand::RngExt;
 
 use super::Cuda;
 use crate::deep::engine::DropoutPlace;
-use crate::deep::fast::cpu::Cpu;
-use crate::deep::fast::device::{
-    AdamStep, Attended, ColumnsAt, Device, Dropout, LinearShape, LstmInput, LstmShape, LstmState, LstmWeights,
+use crate::deep::fast::backend::{
+    AdamStep, Attended, Backend, ColumnsAt, Dropout, LinearShape, LstmInput, LstmShape, LstmState, LstmWeights,
     MixWeights, NO_TARGET, NormState, NormWeights, PairGradient, PoolInput, PoolShape, RowsAt, SlotShape, Smoothing,
     Trained,
 };
+use crate::deep::fast::cpu::Cpu;
 use crate::deep::fast::packing::Packing;
 use crate::deep::parameters::Activation;
 use crate::deep::pooling::{Pooling, PoolingKind};
@@ -45,8 +45,8 @@ fn compare(name: &str, found: &[f32], expected: &[f32]) -> Comparison {
 }
 
 /// Runs operations on a device and collects their results.
-struct Run<'a, D: Device> {
-    device: &'a mut D,
+struct Recorder<'a, B: Backend> {
+    device: &'a mut B,
     packing: Packing,
     found: Vec<(String, Vec<f32>)>,
 }
@@ -57,18 +57,18 @@ fn numbers(purpose: &str, count: usize) -> Vec<f32> {
     (0..count).map(|_| generator.random_range(-1.0..1.0f32)).collect()
 }
 
-impl<D: Device> Run<'_, D> {
-    fn up(&mut self, values: &[f32]) -> D::Values {
-        let mut to = D::Values::default();
+impl<B: Backend> Recorder<'_, B> {
+    fn up(&mut self, values: &[f32]) -> B::Values {
+        let mut to = B::Values::default();
         self.device.upload(values, &mut to);
         to
     }
 
-    fn room(&mut self, length: usize) -> D::Values {
+    fn room(&mut self, length: usize) -> B::Values {
         self.up(&vec![f32::NAN; length])
     }
 
-    fn trained(&mut self, purpose: &str, count: usize, scale: f32) -> Trained<D::Values> {
+    fn trained(&mut self, purpose: &str, count: usize, scale: f32) -> Trained<B::Values> {
         let of = |part: &str| numbers(&format!("{purpose} {part}"), count);
         let scaled = |values: Vec<f32>| values.into_iter().map(|value| value * scale).collect::<Vec<_>>();
         let second: Vec<f32> = of("second").iter().map(|value| value * value).collect();
@@ -82,13 +82,13 @@ impl<D: Device> Run<'_, D> {
         }
     }
 
-    fn indices(&mut self, values: &[u32]) -> D::Indices {
-        let mut to = D::Indices::default();
+    fn indices(&mut self, values: &[u32]) -> B::Indices {
+        let mut to = B::Indices::default();
         self.device.upload_indices(values, &mut to);
         to
     }
 
-    fn keep(&mut self, name: &str, values: &D::Values, count: usize) {
+    fn keep(&mut self, name: &str, values: &B::Values, count: usize) {
         let mut found = vec![0.0; count];
         self.device.download(values, &mut found);
         self.found.push((name.to_owned(), found));
@@ -114,7 +114,7 @@ impl<D: Device> Run<'_, D> {
     }
 
     /// Generates rows for all states, on the device in packed order.
-    fn state_rows(&mut self, purpose: &str, columns: usize) -> D::Values {
+    fn state_rows(&mut self, purpose: &str, columns: usize) -> B::Values {
         let values = numbers(purpose, self.packing.states * columns);
         let packed: Vec<f32> =
             self.places().iter().flat_map(|&place| values[place * columns..][..columns].iter().copied()).collect();
@@ -122,7 +122,7 @@ impl<D: Device> Run<'_, D> {
     }
 
     /// Collects the rows of all states in the batch's order.
-    fn keep_states(&mut self, name: &str, values: &D::Values, columns: usize) {
+    fn keep_states(&mut self, name: &str, values: &B::Values, columns: usize) {
         let mut packed = vec![0.0; self.packing.states * columns];
         self.device.download(values, &mut packed);
         let mut found = packed.clone();
@@ -151,7 +151,7 @@ impl<D: Device> Run<'_, D> {
         self.keep(&format!("{name} bias"), &bias.gradient, outputs);
     }
 
-    fn lstm_weights(&mut self, purpose: &str, inputs: usize, hidden: usize) -> LstmWeights<Trained<D::Values>> {
+    fn lstm_weights(&mut self, purpose: &str, inputs: usize, hidden: usize) -> LstmWeights<Trained<B::Values>> {
         let scale = 1.0 / (hidden as f32).sqrt();
         LstmWeights {
             input: self.trained(&format!("{purpose} input"), 4 * hidden * inputs, scale),
@@ -178,15 +178,15 @@ impl<D: Device> Run<'_, D> {
             self.places().iter().map(|&place| of_batch[place]).collect::<Vec<_>>()
         });
         let ids = ids.map(|ids| self.indices(&ids));
-        let mut states: [LstmState<D::Values>; 2] = Default::default();
+        let mut states: [LstmState<B::Values>; 2] = Default::default();
         let mut dh = [self.state_rows("left dh", hidden), self.state_rows("right dh", hidden)];
         let mut dx = [self.room(self.packing.states * inputs), self.room(self.packing.states * inputs)];
-        fn inputs_of<'a, D: Device>(
-            rows: &'a [D::Values; 2],
-            ids: &'a [D::Indices; 2],
-            embedding: &'a D::Values,
+        fn inputs_of<'a, B: Backend>(
+            rows: &'a [B::Values; 2],
+            ids: &'a [B::Indices; 2],
+            embedding: &'a B::Values,
             vocabulary: Option<usize>,
-        ) -> [LstmInput<'a, D>; 2] {
+        ) -> [LstmInput<'a, B>; 2] {
             [0, 1].map(|index| match vocabulary {
                 None => LstmInput::Rows(&rows[index]),
                 Some(vocabulary) => LstmInput::Embedded { embedding, vocabulary, ids: &ids[index] },
@@ -199,7 +199,7 @@ impl<D: Device> Run<'_, D> {
             hidden: &weights.hidden.value,
             bias: &weights.bias.value,
         });
-        let inputs_now = inputs_of::<D>(&rows, &ids, &embedding.value, vocabulary);
+        let inputs_now = inputs_of::<B>(&rows, &ids, &embedding.value, vocabulary);
         if together {
             device.lstm_pair(shape, packing, inputs_now, values, states.each_mut());
         } else {
@@ -217,7 +217,7 @@ impl<D: Device> Run<'_, D> {
             bias: &mut weights.bias,
         });
         let Trained { value, gradient, .. } = &mut embedding;
-        let inputs_now = inputs_of::<D>(&rows, &ids, value, vocabulary);
+        let inputs_now = inputs_of::<B>(&rows, &ids, value, vocabulary);
         let (device, packing) = (&mut *self.device, &self.packing);
         if together {
             let to = match vocabulary {
@@ -340,7 +340,7 @@ impl<D: Device> Run<'_, D> {
         self.pack(lengths, columns);
         let (states, rows) = (self.packing.states, lengths.len());
         let [query, key, value] = ["query", "key", "value"].map(|part| self.state_rows(part, columns));
-        let (mut scores, mut y) = (D::Values::default(), self.room(states * columns));
+        let (mut scores, mut y) = (B::Values::default(), self.room(states * columns));
         let input = || Attended { query: &query, key: &key, value: &value };
         self.device.attention(&self.packing, columns, input(), &mut scores, &mut y);
         self.keep_states(&format!("attention {name}"), &y, columns);
@@ -461,10 +461,10 @@ pub(crate) enum Extent {
 }
 
 /// Runs every operation on a device.
-fn run<D: Device>(device: &mut D, extent: Extent) -> Vec<(String, Vec<f32>)> {
-    let mut run = Run { device, packing: Packing::default(), found: Vec::new() };
+fn run<B: Backend>(device: &mut B, extent: Extent) -> Vec<(String, Vec<f32>)> {
+    let mut recorder = Recorder { device, packing: Packing::default(), found: Vec::new() };
     for (rows, inputs, outputs) in [(1, 1, 1), (37, 19, 23), (300, 5, 40)] {
-        run.linear(rows, inputs, outputs);
+        recorder.linear(rows, inputs, outputs);
     }
     let uneven: Vec<u32> = (0..21).map(|row| 1 + row * 5 % 7).collect();
     for (lengths, inputs, hidden, activation, vocabulary, together) in [
@@ -476,49 +476,49 @@ fn run<D: Device>(device: &mut D, extent: Extent) -> Vec<(String, Vec<f32>)> {
         (&[1], 3, 1, Activation::Tanh, Some(2), true),
         (&[1, 1, 1], 2, 33, Activation::Relu, None, false),
     ] {
-        run.lstm(lengths, LstmShape { inputs, hidden, activation }, vocabulary, together);
+        recorder.lstm(lengths, LstmShape { inputs, hidden, activation }, vocabulary, together);
     }
     for (rows, classes) in [(1, 2), (45, 67), (9, 260)] {
-        run.losses(rows, classes);
+        recorder.losses(rows, classes);
     }
-    run.element_wise(37, 19);
-    run.element_wise(300, 60);
+    recorder.element_wise(37, 19);
+    recorder.element_wise(300, 60);
     for (rows, columns) in [(1, 3), (600, 37), (70, 33)] {
-        run.norms(rows, columns);
+        recorder.norms(rows, columns);
     }
-    run.sequences(&uneven, 37);
-    run.sequences(&[1], 5);
-    run.sequences(&[40, 1, 33], 8);
-    run.slots(33, 5, 19);
-    run.slots(1, 1, 3);
-    run.slots(4, 40, 70);
-    run.mixes(70, 3, 300);
-    run.mixes(1, 2, 1);
+    recorder.sequences(&uneven, 37);
+    recorder.sequences(&[1], 5);
+    recorder.sequences(&[40, 1, 33], 8);
+    recorder.slots(33, 5, 19);
+    recorder.slots(1, 1, 3);
+    recorder.slots(4, 40, 70);
+    recorder.mixes(70, 3, 300);
+    recorder.mixes(1, 2, 1);
     if extent == Extent::Published {
         let lengths: Vec<u32> = (0..1024).map(|row| 1 + row * 37 % 128).collect();
         let shape = LstmShape { inputs: 128, hidden: 128, activation: Activation::Tanh };
-        run.lstm(&lengths[..64], shape, Some(260), true);
-        run.lstm(&lengths, shape, None, true);
+        recorder.lstm(&lengths[..64], shape, Some(260), true);
+        recorder.lstm(&lengths, shape, None, true);
         let counts: Vec<u32> = (0..1024).map(|row| 1 + row % 6).collect();
         let shape = LstmShape { inputs: 256, hidden: 256, activation: Activation::Relu };
-        run.lstm(&counts[..64], shape, None, false);
-        run.lstm(&counts, shape, None, false);
-        run.sequences(&counts, 256);
-        run.losses(70_000, 260);
-        run.norms(6000, 256);
-        run.mixes(6000, 3, 256);
-        run.slots(3000, 16, 128);
-        run.linear(70_000, 128, 260);
-        run.element_wise(5000, 260);
+        recorder.lstm(&counts[..64], shape, None, false);
+        recorder.lstm(&counts, shape, None, false);
+        recorder.sequences(&counts, 256);
+        recorder.losses(70_000, 260);
+        recorder.norms(6000, 256);
+        recorder.mixes(6000, 3, 256);
+        recorder.slots(3000, 16, 128);
+        recorder.linear(70_000, 128, 260);
+        recorder.element_wise(5000, 260);
     }
-    run.found
+    recorder.found
 }
 
 /// Compares every operation with the CPU.
 ///
 /// # Errors
 /// The device fails.
-pub(crate) fn operations<D: Device>(device: &mut D, extent: Extent) -> Result<Vec<Comparison>, ModelError> {
+pub(crate) fn operations<B: Backend>(device: &mut B, extent: Extent) -> Result<Vec<Comparison>, ModelError> {
     let found = run(device, extent);
     device.check()?;
     let expected = run(&mut Cpu::new(), extent);
@@ -530,8 +530,8 @@ pub(crate) fn operations<D: Device>(device: &mut D, extent: Extent) -> Result<Ve
 ///
 /// # Errors
 /// The device fails.
-pub(crate) fn repeats<D: Device>(
-    new: &mut dyn FnMut() -> Result<D, ModelError>,
+pub(crate) fn repeats<B: Backend>(
+    new: &mut dyn FnMut() -> Result<B, ModelError>,
     extent: Extent,
 ) -> Result<bool, ModelError> {
     let mut once = || {

@@ -5,9 +5,9 @@ use rand::RngExt;
 use super::{Comparison, Extent, worse};
 use crate::ModelError;
 use crate::deep::engine::{ByteBatch, JointClassifier, LanguageModel, PacketEncoder, Resumable, SequenceClassifier};
+use crate::deep::fast::backend::Backend;
 use crate::deep::fast::classifier::AttentionLstm;
 use crate::deep::fast::cpu::Cpu;
-use crate::deep::fast::device::Device;
 use crate::deep::fast::joint::Joint;
 use crate::deep::fast::language_model::Elmo;
 use crate::deep::packets::EncodedFlows;
@@ -30,8 +30,8 @@ pub(crate) struct Trained20 {
 
 const STEPS: u64 = 20;
 
-fn train_elmo<D: Device>(
-    device: D,
+fn train_elmo<B: Backend>(
+    device: B,
     options: &ElmoOptions,
     packets: usize,
     width: usize,
@@ -55,8 +55,8 @@ fn train_elmo<D: Device>(
     Ok((losses, model.parameters(), encoded))
 }
 
-fn train_classifier<D: Device>(
-    device: D,
+fn train_classifier<B: Backend>(
+    device: B,
     options: &AttentionLstmOptions,
     flows: usize,
 ) -> Result<(Vec<f64>, ParameterSet, Vec<f32>), ModelError> {
@@ -101,8 +101,8 @@ fn train_classifier<D: Device>(
     Ok((losses, model.parameters(), probabilities))
 }
 
-fn train_together<D: Device>(
-    device: D,
+fn train_together<B: Backend>(
+    device: B,
     options: &AttentionLstmOptions,
     flows: usize,
     width: usize,
@@ -143,8 +143,8 @@ fn train_together<D: Device>(
 ///
 /// # Errors
 /// A device fails.
-pub(crate) fn train<D: Device>(
-    new: &mut dyn FnMut() -> Result<D, ModelError>,
+pub(crate) fn train<B: Backend>(
+    new: &mut dyn FnMut() -> Result<B, ModelError>,
     extent: Extent,
 ) -> Result<Trained20, ModelError> {
     let mut found = Trained20 { losses: Vec::new(), outcome: Vec::new() };

@@ -34,18 +34,18 @@ pub(crate) struct LstmShape {
 }
 
 /// Input of an LSTM.
-pub(crate) enum LstmInput<'a, D: Device> {
+pub(crate) enum LstmInput<'a, B: Backend> {
     /// One row per packed state, `[states, inputs]`.
-    Rows(&'a D::Values),
+    Rows(&'a B::Values),
     /// The index of each packed state in an embedding `[vocabulary, inputs]`. As there are few distinct rows, the input
     /// product is computed once per row of the embedding and then looked up.
     Embedded {
         /// `[vocabulary, inputs]`.
-        embedding: &'a D::Values,
+        embedding: &'a B::Values,
         /// Rows of the embedding.
         vocabulary: usize,
         /// `[states]`.
-        ids: &'a D::Indices,
+        ids: &'a B::Indices,
     },
 }
 
@@ -152,15 +152,15 @@ pub(crate) struct SlotShape {
 }
 
 /// Input of a pooling.
-pub(crate) enum PoolInput<'a, D: Device> {
+pub(crate) enum PoolInput<'a, B: Backend> {
     /// One row per packed state, `[states, columns]`.
-    Rows(&'a D::Values),
+    Rows(&'a B::Values),
     /// The index of each packed state in an embedding `[vocabulary, columns]`.
     Embedded {
         /// `[vocabulary, columns]`.
-        embedding: &'a D::Values,
+        embedding: &'a B::Values,
         /// `[states]`.
-        ids: &'a D::Indices,
+        ids: &'a B::Indices,
     },
 }
 
@@ -229,7 +229,7 @@ pub(crate) struct Trained<T> {
 }
 
 /// A device and its operations.
-pub(crate) trait Device: Send + Sized {
+pub(crate) trait Backend: Send + Sized {
     /// 32-bit floats on the device.
     type Values: Default + Send;
     /// 32-bit unsigned integers on the device.
@@ -247,7 +247,7 @@ pub(crate) trait Device: Send + Sized {
     fn rows_per_chunk(&self, hidden: usize, rows: usize) -> usize;
 
     /// Whether it is better to keep this many values on the device than to copy parts of them as needed.
-    fn keeps(&self, _length: usize) -> bool {
+    fn prefers_resident(&self, _length: usize) -> bool {
         false
     }
 
@@ -292,7 +292,7 @@ pub(crate) trait Device: Send + Sized {
         weights: LstmWeights<&Self::Values>,
         state: &mut LstmState<Self::Values>,
     );
-    /// Backward pass of [`Device::lstm`]. `dh` `[states, hidden]` is the gradient of the output and is used as working
+    /// Backward pass of [`Backend::lstm`]. `dh` `[states, hidden]` is the gradient of the output and is used as working
     /// memory. The gradient of the input is overwritten for [`LstmInput::Rows`], and added for an embedding.
     #[allow(clippy::too_many_arguments)]
     fn lstm_backward(
@@ -306,11 +306,11 @@ pub(crate) trait Device: Send + Sized {
         dx: &mut Self::Values,
     );
 
-    /// Whether two LSTMs over the same packing should be passed together, to [`Device::lstm_pair`].
+    /// Whether two LSTMs over the same packing should be passed together, to [`Backend::lstm_pair`].
     fn runs_pairs(&self) -> bool {
         false
     }
-    /// Runs two LSTM layers of the same shape, like two calls of [`Device::lstm`].
+    /// Runs two LSTM layers of the same shape, like two calls of [`Backend::lstm`].
     fn lstm_pair(
         &mut self,
         shape: LstmShape,
@@ -323,7 +323,7 @@ pub(crate) trait Device: Send + Sized {
             self.lstm(shape, packing, input, weights, state);
         }
     }
-    /// Runs their backward passes, like two calls of [`Device::lstm_backward`].
+    /// Runs their backward passes, like two calls of [`Backend::lstm_backward`].
     #[allow(clippy::too_many_arguments)]
     fn lstm_pair_backward(
         &mut self,
@@ -355,7 +355,7 @@ pub(crate) trait Device: Send + Sized {
         targets: &Self::Indices,
         scale: f32,
     ) -> f64;
-    /// Same as [`Device::cross_entropy`] for the loss [`crate::deep::loss::Loss`] with `weights` `[classes]`; returns
+    /// Same as [`Backend::cross_entropy`] for the loss [`crate::deep::loss::Loss`] with `weights` `[classes]`; returns
     /// the sum before division by the total weight of the targets. Every row has a target.
     #[allow(clippy::too_many_arguments)]
     fn weighted_cross_entropy(
@@ -381,7 +381,7 @@ pub(crate) trait Device: Send + Sized {
         x: &Self::Values,
         y: &mut Self::Values,
     );
-    /// Same as [`Device::dropout`], in place; also its backward pass.
+    /// Same as [`Backend::dropout`], in place; also its backward pass.
     fn dropout_in_place(
         &mut self,
         rows: usize,
@@ -419,7 +419,7 @@ pub(crate) trait Device: Send + Sized {
         state: &NormState<Self::Values>,
         y: &mut Self::Values,
     );
-    /// Backward pass of [`Device::batch_norm`]: replaces the `gradient` of y by that of x.
+    /// Backward pass of [`Backend::batch_norm`]: replaces the `gradient` of y by that of x.
     fn batch_norm_backward(
         &mut self,
         rows: usize,
@@ -440,7 +440,7 @@ pub(crate) trait Device: Send + Sized {
         attention: &mut Self::Values,
         y: &mut Self::Values,
     );
-    /// Backward pass of [`Device::attention`].
+    /// Backward pass of [`Backend::attention`].
     #[allow(clippy::too_many_arguments)]
     fn attention_backward(
         &mut self,
@@ -455,7 +455,7 @@ pub(crate) trait Device: Send + Sized {
     /// Pools the states of each sequence into y `[sequences, slots, columns]`, in sorted order; a slot without steps is
     /// 0.
     fn pool(&mut self, packing: &Packing, shape: PoolShape, x: PoolInput<'_, Self>, y: &mut Self::Values);
-    /// Backward pass of [`Device::pool`]: dx `[states, columns]` is overwritten or, with `accumulate`, added. If
+    /// Backward pass of [`Backend::pool`]: dx `[states, columns]` is overwritten or, with `accumulate`, added. If
     /// several states have the maximum, the first one receives the gradient.
     fn pool_backward(
         &mut self,
@@ -479,7 +479,7 @@ pub(crate) trait Device: Send + Sized {
         shares: &mut Self::Values,
         y: &mut Self::Values,
     );
-    /// Backward pass of [`Device::slot_attention`]; dx is overwritten, with 0 for unused slots.
+    /// Backward pass of [`Backend::slot_attention`]; dx is overwritten, with 0 for unused slots.
     #[allow(clippy::too_many_arguments)]
     fn slot_attention_backward(
         &mut self,
@@ -581,7 +581,7 @@ pub(crate) trait Device: Send + Sized {
         dx: &mut Self::Values,
     );
 
-    /// Adds the squares of a gradient to the sum returned by [`Device::take_squared_norm`].
+    /// Adds the squares of a gradient to the sum returned by [`Backend::take_squared_norm`].
     fn add_squared_norm(&mut self, trained: &Trained<Self::Values>, length: usize);
     /// Returns the sum of the squares added since the last call.
     fn take_squared_norm(&mut self) -> f64;
