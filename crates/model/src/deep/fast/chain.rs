@@ -1,7 +1,7 @@
 //! A sequence of layers as described by [`crate::deep::network`], over the operations of a device: their parameters,
 //! buffers, and forward and backward passes.
 
-use super::backend::{Backend, ColumnsAt, Dropout, NormWeights};
+use super::backend::{Backend, ColumnsAt, Dropout, MatrixShape, NormWeights};
 use super::layers::{Convolution2dShape, ConvolutionShape, Kernel, LayerBackend, Pool2dShape, Pooled, WindowShape};
 use super::transformer::{HeadsShape, Projected, StepsShape};
 use super::weights::{Norm, Statistics, Weight};
@@ -222,6 +222,7 @@ impl<B: LayerBackend> Chain<B> {
         let Self { nodes, values, marks, sizes } = self;
         for Placed { node, from, to, output, .. } in nodes {
             let rows = pass.flows * output.steps;
+            let size = MatrixShape { rows, columns: output.channels };
             let before_size = sizes[*from];
             let (before, after) = values.split_at_mut(*to);
             let y = &mut after[0];
@@ -238,14 +239,14 @@ impl<B: LayerBackend> Chain<B> {
                 Node::MaxPool2d { shape, chosen } => device.max_pool2d(*shape, x(), y, chosen),
                 Node::ChannelDropout { number, rate, flows, .. } => {
                     if let Some(dropout) = pass.dropout(*number, *rate) {
-                        device.dropout_in_place(rows, output.channels, dropout, flows, y);
+                        device.dropout_in_place(size, dropout, flows, y);
                     }
                 }
                 Node::LayerNorm { weight, bias, moments } => {
                     let weights = NormWeights { weight: weight.value(), bias: bias.value() };
-                    device.layer_norm([rows, output.channels], x(), weights, moments, y);
+                    device.layer_norm(size, x(), weights, moments, y);
                 }
-                Node::Gelu => device.gelu(rows * output.channels, x(), y),
+                Node::Gelu => device.gelu(size.values(), x(), y),
                 Node::Heads { shape, shares } => {
                     device.heads(*shape, Projected { x: x(), present: &marks[PRESENT] }, shares, y);
                 }
@@ -253,17 +254,17 @@ impl<B: LayerBackend> Chain<B> {
                 Node::Hide { token } => device.hide(steps, &marks[HIDDEN], token.value(), y),
                 Node::PresentMean => device.present_mean(steps_of(pass.flows, before_size), x(), &marks[PRESENT], y),
                 Node::Fork => {}
-                Node::Join { of } => device.add(rows * output.channels, &before[*of], y),
+                Node::Join { of } => device.add(size.values(), &before[*of], y),
                 Node::Norm(norm) => norm.forward(device, rows, x(), y, pass.by),
-                Node::Relu => device.relu(rows * output.channels, y),
-                Node::Elu => device.elu(rows * output.channels, y),
+                Node::Relu => device.relu(size.values(), y),
+                Node::Elu => device.elu(size.values(), y),
                 Node::MaxPool { shape, chosen } => device.max_pool(*shape, x(), y, chosen),
                 Node::GeneralisedMean { shape, exponent } => {
                     device.generalised_mean(*shape, x(), exponent.value(), y);
                 }
                 Node::Dropout { number, rate } => {
                     if let Some(dropout) = pass.dropout(*number, *rate) {
-                        device.dropout_in_place(rows, output.channels, dropout, places, y);
+                        device.dropout_in_place(size, dropout, places, y);
                     }
                 }
             }
@@ -281,10 +282,11 @@ impl<B: LayerBackend> Chain<B> {
     ) {
         for (index, Placed { node, from, to, output, .. }) in self.nodes.iter_mut().enumerate().rev() {
             let rows = pass.flows * output.steps;
+            let size = MatrixShape { rows, columns: output.channels };
             let (x, y) = (&self.values[*from], &self.values[*to]);
             let input = pass.flows * self.sizes[*from].values();
             let Gradients { current, next, around } = gradients;
-            let count = rows * output.channels;
+            let count = size.values();
             let steps = steps_of(pass.flows, *output);
             match node {
                 Node::Convolution { shape, weight, bias } => {
@@ -312,12 +314,12 @@ impl<B: LayerBackend> Chain<B> {
                 }
                 Node::ChannelDropout { number, rate, flows, .. } => {
                     if let Some(dropout) = pass.dropout(*number, *rate) {
-                        device.dropout_in_place(rows, output.channels, dropout, flows, current);
+                        device.dropout_in_place(size, dropout, flows, current);
                     }
                 }
                 Node::LayerNorm { weight, bias, moments } => {
                     let weights = NormWeights { weight: &mut weight.trained, bias: &mut bias.trained };
-                    device.layer_norm_backward([rows, output.channels], x, weights, moments, current);
+                    device.layer_norm_backward(size, x, weights, moments, current);
                 }
                 Node::Gelu => device.gelu_backward(count, x, current),
                 Node::Heads { shape, shares } => {
@@ -339,12 +341,12 @@ impl<B: LayerBackend> Chain<B> {
                 Node::Join { .. } => {
                     device.reserve(around, count);
                     let all = ColumnsAt { total: output.channels, first: 0 };
-                    device.put_columns(rows, output.channels, current, all, around);
+                    device.put_columns(size, current, all, around);
                 }
                 Node::Fork => device.add(count, around, current),
                 Node::Norm(norm) => norm.backward(device, rows, x, current),
-                Node::Relu => device.relu_backward(rows * output.channels, y, current),
-                Node::Elu => device.elu_backward(rows * output.channels, y, current),
+                Node::Relu => device.relu_backward(size.values(), y, current),
+                Node::Elu => device.elu_backward(size.values(), y, current),
                 Node::MaxPool { shape, chosen } => {
                     device.reserve(next, input);
                     device.max_pool_backward(*shape, chosen, current, next);
@@ -358,7 +360,7 @@ impl<B: LayerBackend> Chain<B> {
                 }
                 Node::Dropout { number, rate } => {
                     if let Some(dropout) = pass.dropout(*number, *rate) {
-                        device.dropout_in_place(rows, output.channels, dropout, places, current);
+                        device.dropout_in_place(size, dropout, places, current);
                     }
                 }
             }

@@ -2,7 +2,8 @@
 //! LSTM, normalisation, self-attention, normalisation, mean, two linear layers.
 
 use super::backend::{
-    Attended, Backend, Dropout, LinearShape, LstmInput, LstmShape, LstmState, PoolInput, PoolShape, Smoothing,
+    Attended, Backend, Dropout, LinearShape, LstmGradients, LstmInput, LstmShape, LstmState, MatrixShape, PoolInput,
+    PoolShape, Smoothing,
 };
 use super::classifier_weights::{AttentionWeights, Weights};
 use super::packing::Packing;
@@ -191,7 +192,7 @@ impl<B: Backend> AttentionLstm<B> {
             let values = &mut projections.values;
             let square = Self::linear_shape(states, (lstm, lstm));
             for (linear, y) in [(query, &mut values.query), (key, &mut values.key), (value, &mut values.value)] {
-                device.linear(square, last, linear.weight.value(), linear.bias.value(), y);
+                device.linear(square, last, linear.values(), y);
             }
             device.attention(packing, lstm, shared(values), &mut buffers.scores, &mut buffers.attended);
             norm.forward(device, states, &buffers.attended, &mut buffers.attended_normalised, by);
@@ -199,15 +200,13 @@ impl<B: Backend> AttentionLstm<B> {
         }
         device.pool(packing, PoolShape::mean(lstm), PoolInput::Rows(last), &mut buffers.pooled);
         let shape = Self::linear_shape(flows, (lstm, dense));
-        let linear = &weights.dense;
-        device.linear(shape, &buffers.pooled, linear.weight.value(), linear.bias.value(), &mut buffers.features);
-        device.relu(flows * dense, &mut buffers.features);
+        device.linear(shape, &buffers.pooled, weights.dense.values(), &mut buffers.features);
+        device.relu(shape.output().values(), &mut buffers.features);
         if let Some(dropout) = features {
-            device.dropout_in_place(flows, dense, dropout, &self.order, &mut buffers.features);
+            device.dropout_in_place(shape.output(), dropout, &self.order, &mut buffers.features);
         }
         let shape = Self::linear_shape(flows, (dense, self.classes));
-        let linear = &weights.output;
-        device.linear(shape, &buffers.features, linear.weight.value(), linear.bias.value(), &mut buffers.logits);
+        device.linear(shape, &buffers.features, weights.output.values(), &mut buffers.logits);
     }
 
     /// Computes the gradients of all weights from the gradient of the logits.
@@ -225,15 +224,15 @@ impl<B: Backend> AttentionLstm<B> {
                        dy: &B::Values,
                        dx: &mut B::Values,
                        accumulate: bool| {
-            let (weight, bias) = (&mut linear.weight.trained, &mut linear.bias.trained);
-            device.linear_backward(shape, x, dy, weight, bias, dx, accumulate);
+            device.linear_backward(shape, x, dy, linear.trained(), dx, accumulate);
         };
 
         let shape = Self::linear_shape(flows, (dense, self.classes));
         let gradient = &mut buffers.features_gradient;
         through(device, &mut weights.output, shape, &buffers.features, &buffers.logits, gradient, false);
         if let Some(dropout) = features {
-            device.dropout_in_place(flows, dense, dropout, &self.order, gradient);
+            let features = MatrixShape { rows: flows, columns: dense };
+            device.dropout_in_place(features, dropout, &self.order, gradient);
         }
         device.relu_backward(flows * dense, &buffers.features, gradient);
         let shape = Self::linear_shape(flows, (lstm, dense));
@@ -262,7 +261,8 @@ impl<B: Backend> AttentionLstm<B> {
         weights.norm.backward(device, states, &buffers.lstm.hidden, gradient);
         let (read, read_gradient) = reading.output_and_gradient();
         let (input, trained) = (LstmInput::Rows(read), weights.lstm.trained());
-        device.lstm_backward(lstm_shape, packing, input, trained, &mut buffers.lstm, gradient, read_gradient);
+        let gradients = LstmGradients { output: gradient, input: read_gradient };
+        device.lstm_backward(lstm_shape, packing, input, trained, &mut buffers.lstm, gradients);
         reading.backward(device, states, weights, packets);
     }
 
@@ -323,13 +323,14 @@ impl<B: Backend> AttentionLstm<B> {
         self.device.upload_indices(&self.indices, &mut self.labels);
         self.forward(Statistics::Batch { share: NORM_MOMENTUM }, true);
         let Self { device, classes, loss, class_weights, labels: targets, buffers: Buffers { logits, .. }, .. } = self;
+        let shape = MatrixShape { rows: flows, columns: *classes };
         let sum = if loss.is_plain() {
-            device.cross_entropy(flows, *classes, logits, targets, 1.0 / flows as f32)
+            device.cross_entropy(shape, logits, targets, 1.0 / flows as f32)
         } else {
             let total = loss.total(labels);
             let smoothing = Smoothing { kept: loss.kept(), spread: loss.spread() };
             let scale = (1.0 / total) as f32;
-            let sum = device.weighted_cross_entropy(flows, *classes, logits, targets, class_weights, smoothing, scale);
+            let sum = device.weighted_cross_entropy(shape, logits, targets, class_weights, smoothing, scale);
             sum * flows as f64 / total
         };
         self.backward();
@@ -370,7 +371,8 @@ impl<B: Backend> SequenceClassifier for AttentionLstm<B> {
         }
         self.prepare(batch)?;
         self.forward(Statistics::Running, false);
-        self.device.softmax(flows, self.classes, &mut self.buffers.logits);
+        let shape = MatrixShape { rows: flows, columns: self.classes };
+        self.device.softmax(shape, &mut self.buffers.logits);
         self.host.resize(output.len(), 0.0);
         self.device.download(&self.buffers.logits, &mut self.host);
         self.device.check()?;

@@ -1,7 +1,7 @@
 //! Classifier and ELMo, trained together on the classifier's loss: the encodings stay on the device, and their gradient
 //! continues into the ELMo's stacks.
 
-use super::backend::Backend;
+use super::backend::{Backend, MixShape};
 use super::classifier::AttentionLstm;
 use super::reading::Flows;
 use super::stacks::{PooledGradient, Stacks};
@@ -139,7 +139,8 @@ impl<B: Backend> Joint<B> {
         let loss = classifier.loss_and_gradients(labels);
         let AttentionLstm { device, weights, reading, .. } = classifier;
         let mixed = &reading.encoded_gradient;
-        device.mix_layers_backward(packets, layers, size, states, weights.mix(), mixed, gradient);
+        let shape = MixShape { rows: packets, layers, columns: size };
+        device.mix_layers_backward(shape, states, weights.mix(), mixed, gradient);
         let gradient = PooledGradient { pooling: batch.pooling, encodings: gradient };
         for turn in turns {
             stacks.backward(device, turn.clone(), dropping, Some(&gradient));

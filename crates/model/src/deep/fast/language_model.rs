@@ -69,11 +69,11 @@ impl<B: Backend> Elmo<B> {
         let shape = self.head_shape();
         let Self { device, stacks, head, logits, targets, .. } = self;
         stacks.upload_tokens(device, tokens, direction, 1, &mut targets[direction]);
-        device.reserve(logits, shape.rows * shape.outputs);
+        device.reserve(logits, shape.output().values());
         let (top, _) = stacks.top(device, direction, dropping);
-        device.linear(shape, top, head.weight.value(), head.bias.value(), logits);
+        device.linear(shape, top, head.values(), logits);
         let scale = 1.0 / self.target_count as f32;
-        device.cross_entropy(shape.rows, shape.outputs, logits, &targets[direction], scale)
+        device.cross_entropy(shape.output(), logits, &targets[direction], scale)
     }
 
     /// Computes the gradients of the head and of the states below it, after the loss of a direction.
@@ -81,8 +81,7 @@ impl<B: Backend> Elmo<B> {
         let shape = self.head_shape();
         let Self { device, stacks, head, logits, .. } = self;
         let (top, gradient) = stacks.top(device, direction, dropping);
-        let (weight, bias) = (&mut head.weight.trained, &mut head.bias.trained);
-        device.linear_backward(shape, top, logits, weight, bias, gradient, false);
+        device.linear_backward(shape, top, logits, head.trained(), gradient, false);
     }
 
     #[cfg(test)]

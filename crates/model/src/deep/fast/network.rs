@@ -1,7 +1,7 @@
 //! A network as described by [`crate::deep::network`], over the layers of a device: forward pass, backward pass and
 //! training steps. Buffers grow to the largest batch and are kept; a step allocates nothing on the device.
 
-use super::backend::{ColumnsAt, Smoothing};
+use super::backend::{ColumnsAt, MatrixShape, Smoothing};
 use super::chain::{Chain, Gradients, Pass};
 use super::layers::LayerBackend;
 use super::transformer::StepsShape;
@@ -109,8 +109,9 @@ impl<B: LayerBackend> Network<B> {
             let Size { steps, channels } = chain.sizes[0];
             let parts = std::iter::once((&mut chain.values[0], steps * channels));
             for (buffer, columns) in parts.chain(chain.marks.iter_mut().map(|marks| (marks, steps))) {
-                device.reserve(buffer, flows * columns);
-                device.take_columns(flows, columns, &self.input, ColumnsAt { total: self.columns, first }, buffer);
+                let shape = MatrixShape { rows: flows, columns };
+                device.reserve(buffer, shape.values());
+                device.take_columns(shape, &self.input, ColumnsAt { total: self.columns, first }, buffer);
                 first += columns;
             }
         }
@@ -125,7 +126,8 @@ impl<B: LayerBackend> Network<B> {
         for chain in branches {
             chain.forward(device, pass, places);
             let (output, size) = chain.output();
-            device.put_columns(pass.flows, size.values(), output, ColumnsAt { total, first }, &mut trunk.values[0]);
+            let shape = MatrixShape { rows: pass.flows, columns: size.values() };
+            device.put_columns(shape, output, ColumnsAt { total, first }, &mut trunk.values[0]);
             first += size.values();
         }
         trunk.forward(device, pass, places);
@@ -144,9 +146,10 @@ impl<B: LayerBackend> Network<B> {
         let mut first = 0;
         for chain in branches {
             let columns = chain.output().1.values();
-            device.reserve(&mut gradients.current, pass.flows * columns);
+            let shape = MatrixShape { rows: pass.flows, columns };
+            device.reserve(&mut gradients.current, shape.values());
             let at = ColumnsAt { total, first };
-            device.take_columns(pass.flows, columns, joined, at, &mut gradients.current);
+            device.take_columns(shape, joined, at, &mut gradients.current);
             first += columns;
             chain.backward(device, pass, places, gradients, false);
         }
@@ -170,13 +173,14 @@ impl<B: LayerBackend> Network<B> {
         let Some(logits) = chains.last_mut().and_then(|trunk| trunk.values.last_mut()) else {
             return Err(invalid("the network has no layers".to_owned()));
         };
+        let shape = MatrixShape { rows: flows, columns: *classes };
         let sum = if loss.is_plain() {
-            device.cross_entropy(flows, *classes, logits, targets, 1.0 / flows as f32)
+            device.cross_entropy(shape, logits, targets, 1.0 / flows as f32)
         } else {
             let total = loss.total(labels);
             let smoothing = Smoothing { kept: loss.kept(), spread: loss.spread() };
             let scale = (1.0 / total) as f32;
-            let sum = device.weighted_cross_entropy(flows, *classes, logits, targets, class_weights, smoothing, scale);
+            let sum = device.weighted_cross_entropy(shape, logits, targets, class_weights, smoothing, scale);
             sum * flows as f64 / total
         };
         self.backward(pass);
@@ -276,7 +280,7 @@ impl<B: LayerBackend> NetworkClassifier for Network<B> {
         self.forward(Pass { flows: self.flows, by: Statistics::Running, dropping: None });
         let Self { device, chains, .. } = self;
         if let Some(logits) = chains.last_mut().and_then(|trunk| trunk.values.last_mut()) {
-            device.softmax(self.flows, self.classes, logits);
+            device.softmax(MatrixShape { rows: self.flows, columns: self.classes }, logits);
             device.download(logits, output);
         }
         device.check()

@@ -2,7 +2,9 @@
 //! device: the mix of the layers, the part of pooling left to the classifier (attention over a packet's slots, or one
 //! step per slot), packet metadata, normalisation, and dropout.
 
-use super::backend::{Backend, ColumnsAt, Dropout, MixWeights, RowsAt, SlotShape, Trained};
+use super::backend::{
+    Backend, ColumnsAt, Dropout, MatrixShape, MixShape, MixWeights, RowsAt, SlotShape, Slots, Trained,
+};
 use super::classifier_weights::Weights;
 use super::packing::Packing;
 use super::weights::Statistics;
@@ -249,17 +251,18 @@ impl<B: Backend> Reading<B> {
         let shape = self.slot_shape();
         let (options, layers) = (&self.options, self.options.elmo.layers + 1);
         let encodings = self.from.map_or(&self.layers, |from| &self.kept[from].1);
-        let (rows, size) = (shape.rows, options.encoded_size());
-        device.mix(rows, layers, size, encodings, &self.sources, weights.mix(), &mut self.encoded);
+        let mix = MixShape { rows: shape.rows, layers, columns: options.encoded_size() };
+        device.mix(mix, encodings, &self.sources, weights.mix(), &mut self.encoded);
         let pooled = match (options.pooling, &weights.pooling) {
             (PoolingKind::Attention, Some(weight)) => {
-                let (x, shares) = (&self.encoded, &mut self.shares);
-                device.slot_attention(shape, x, &self.slots, weight.value(), shares, &mut self.pooled);
+                let slots = Slots { x: &self.encoded, lengths: &self.slots };
+                device.slot_attention(shape, slots, weight.value(), &mut self.shares, &mut self.pooled);
                 &mut self.pooled
             }
             (PoolingKind::States, _) => {
                 let at = RowsAt { places: &self.gathered, stride: 1, offset: 0 };
-                device.take_rows(2 * steps, shape.columns, &self.encoded, at, &mut self.pooled);
+                let halves = MatrixShape { rows: 2 * steps, columns: shape.columns };
+                device.take_rows(halves, &self.encoded, at, &mut self.pooled);
                 &mut self.pooled
             }
             _ => &mut self.encoded,
@@ -267,8 +270,9 @@ impl<B: Backend> Reading<B> {
         let (size, beside) = (options.packet_size(), options.packet_metadata.len());
         let joined = if beside > 0 {
             let at = |first| ColumnsAt { total: size + beside, first };
-            device.put_columns(steps, size, pooled, at(0), &mut self.joined);
-            device.put_columns(steps, beside, &self.metadata, at(size), &mut self.joined);
+            let of = |columns| MatrixShape { rows: steps, columns };
+            device.put_columns(of(size), pooled, at(0), &mut self.joined);
+            device.put_columns(of(beside), &self.metadata, at(size), &mut self.joined);
             &mut self.joined
         } else {
             pooled
@@ -281,7 +285,8 @@ impl<B: Backend> Reading<B> {
             None => joined,
         };
         if let Some(dropout) = dropout {
-            device.dropout_in_place(steps, size + beside, dropout, &self.places, read);
+            let shape = MatrixShape { rows: steps, columns: size + beside };
+            device.dropout_in_place(shape, dropout, &self.places, read);
         }
     }
 
@@ -343,7 +348,8 @@ impl<B: Backend> Reading<B> {
             &mut self.encoded_gradient
         };
         if let Some(dropout) = dropout {
-            device.dropout_in_place(steps, size + beside, dropout, &self.places, gradient);
+            let shape = MatrixShape { rows: steps, columns: size + beside };
+            device.dropout_in_place(shape, dropout, &self.places, gradient);
         }
         if let Some(norm) = &mut weights.packets {
             let before = if beside > 0 {
@@ -358,27 +364,29 @@ impl<B: Backend> Reading<B> {
         if beside > 0 {
             let at = ColumnsAt { total: size + beside, first: 0 };
             let to = if leaves_slots { &mut self.pooled_gradient } else { &mut self.encoded_gradient };
-            device.take_columns(steps, size, &self.joined_gradient, at, to);
+            device.take_columns(MatrixShape { rows: steps, columns: size }, &self.joined_gradient, at, to);
         }
         let encoded = &mut self.encoded_gradient;
         match (self.options.pooling, &mut weights.pooling) {
             (PoolingKind::Attention, Some(weight)) => {
-                let (x, shares, dy) = (&self.encoded, &self.shares, &self.pooled_gradient);
-                device.slot_attention_backward(shape, x, &self.slots, &mut weight.trained, shares, dy, encoded);
+                let slots = Slots { x: &self.encoded, lengths: &self.slots };
+                let (weight, dy) = (&mut weight.trained, &self.pooled_gradient);
+                device.slot_attention_backward(shape, slots, weight, &self.shares, dy, encoded);
             }
             (PoolingKind::States, _) => {
                 device.zero(shape.rows * self.options.encoded_size(), encoded);
                 let at = RowsAt { places: &self.gathered, stride: 1, offset: 0 };
-                device.put_rows(2 * steps, shape.columns, &self.pooled_gradient, at, encoded);
+                let halves = MatrixShape { rows: 2 * steps, columns: shape.columns };
+                device.put_rows(halves, &self.pooled_gradient, at, encoded);
             }
             _ => {}
         }
         let trained: MixWeights<&mut Trained<B::Values>> =
             MixWeights { weight: &mut weights.mix.trained, gamma: &mut weights.gamma.trained };
         let encodings = self.from.map_or(&self.layers, |from| &self.kept[from].1);
-        let (layers, size) = (self.options.elmo.layers + 1, self.options.encoded_size());
-        let gradient = &self.encoded_gradient;
-        device.mix_backward(shape.rows, layers, size, encodings, &self.sources, trained, gradient);
+        let (layers, columns) = (self.options.elmo.layers + 1, self.options.encoded_size());
+        let mix = MixShape { rows: shape.rows, layers, columns };
+        device.mix_backward(mix, encodings, &self.sources, trained, &self.encoded_gradient);
     }
 
     /// Lists the values of the last forward pass by layer, with their number, in order.

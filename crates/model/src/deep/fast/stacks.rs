@@ -7,7 +7,8 @@
 use std::ops::Range;
 
 use super::backend::{
-    Backend, Dropout, LstmInput, LstmShape, LstmState, NO_TARGET, PairGradient, PoolInput, PoolShape, RowsAt, Trained,
+    Backend, Dropout, Lookup, LstmGradients, LstmInput, LstmPairGradients, LstmShape, LstmState, MatrixShape,
+    NO_TARGET, PairGradient, PoolInput, PoolShape, RowsAt, Trained,
 };
 use super::packing::Packing;
 use super::weights::{Lstm, Weight};
@@ -254,26 +255,32 @@ impl<B: Backend> Stacks<B> {
         Ok(())
     }
 
+    /// Returns the sizes of the embedded bytes of a direction.
+    fn embedded_shape(&self) -> MatrixShape {
+        MatrixShape { rows: self.batch.packing.states, columns: self.options.embedding }
+    }
+
     /// Adds the embeddings of a direction's bytes and positions, if there is a position embedding.
     fn embed(&mut self, device: &mut B, direction: usize) {
-        let (states, slot, columns) = (self.batch.packing.states, self.slot(direction), self.options.embedding);
+        let (shape, slot) = (self.embedded_shape(), self.slot(direction));
         let Self { embedding, positions, batch, .. } = self;
         if let Some(Positions { weight, ids, embedded, .. }) = positions {
             let embedded = &mut embedded[slot];
-            device.reserve(embedded, states * columns);
-            let (bytes, positions) = (&batch.ids[direction], &ids[direction]);
-            device.add_looked_up(states, columns, embedding.value(), bytes, weight.value(), positions, embedded);
+            device.reserve(embedded, shape.values());
+            let bytes = Lookup { table: embedding.value(), ids: &batch.ids[direction] };
+            let positions = Lookup { table: weight.value(), ids: &ids[direction] };
+            device.add_looked_up(shape, [bytes, positions], embedded);
         }
     }
 
     /// Adds the gradient of a direction's embedded bytes, in `dx`, to those of both embeddings.
     fn embed_backward(&mut self, device: &mut B, direction: usize) {
-        let (states, slot, columns) = (self.batch.packing.states, self.slot(direction), self.options.embedding);
+        let (shape, slot) = (self.embedded_shape(), self.slot(direction));
         let Self { embedding, positions, batch, dx, vocabulary, .. } = self;
         let (dx, gradient) = (&dx[slot], &mut embedding.trained.gradient);
-        device.scatter_add(states, columns, dx, &batch.ids[direction], *vocabulary, gradient);
+        device.scatter_add(shape, dx, &batch.ids[direction], *vocabulary, gradient);
         if let Some(Positions { weight, count, ids, .. }) = positions {
-            device.scatter_add(states, columns, dx, &ids[direction], *count, &mut weight.trained.gradient);
+            device.scatter_add(shape, dx, &ids[direction], *count, &mut weight.trained.gradient);
         }
     }
 
@@ -313,6 +320,11 @@ impl<B: Backend> Stacks<B> {
         device.upload_indices(host, to);
     }
 
+    /// Returns the sizes of a layer's states in one direction.
+    fn state_shape(&self) -> MatrixShape {
+        MatrixShape { rows: self.batch.packing.states, columns: self.options.hidden }
+    }
+
     fn lstm_shape(&self, layer: usize) -> LstmShape {
         let inputs = if layer == 0 { self.options.embedding } else { self.options.hidden };
         LstmShape { inputs, hidden: self.options.hidden, activation: Activation::Tanh }
@@ -344,7 +356,7 @@ impl<B: Backend> Stacks<B> {
 
     /// Computes the states of all layers of these directions; `dropping` is the training step if dropout is enabled.
     pub(super) fn forward(&mut self, device: &mut B, directions: Range<usize>, dropping: Option<u64>) {
-        let (states, hidden) = (self.batch.packing.states, self.options.hidden);
+        let states = self.state_shape();
         let dropped = dropping.is_some();
         directions.clone().for_each(|direction| self.embed(device, direction));
         for layer in 0..self.options.layers {
@@ -375,8 +387,8 @@ impl<B: Backend> Stacks<B> {
                 let dropout = self.dropout(direction, layer, dropping.unwrap_or_default());
                 let slot = self.slot(direction);
                 let Layer { state, dropped } = &mut self.layers[slot][layer];
-                device.reserve(dropped, states * hidden);
-                device.dropout(states, hidden, dropout, &self.batch.places[direction], &state.hidden, dropped);
+                device.reserve(dropped, states.values());
+                device.dropout(states, dropout, &self.batch.places[direction], &state.hidden, dropped);
             }
         }
     }
@@ -407,6 +419,11 @@ impl<B: Backend> Stacks<B> {
         RowsAt { places: &self.batch.order, stride, offset: (before * stride) + layer * 2 + direction }
     }
 
+    /// Returns the sizes of one layer's pooled states of one direction.
+    fn pooled_shape(&self, pooling: Pooling) -> MatrixShape {
+        MatrixShape { rows: self.batch.packing.rows(), columns: pooling.slots * self.options.hidden }
+    }
+
     fn pool_shape(&self, direction: usize, pooling: Pooling) -> PoolShape {
         PoolShape { columns: self.options.hidden, pooling, reversed: direction == 1 }
     }
@@ -433,14 +450,13 @@ impl<B: Backend> Stacks<B> {
         before: usize,
         encodings: &mut B::Values,
     ) {
-        let (size, packets) = (pooling.slots * self.options.hidden, self.batch.packing.rows());
-        let shape = self.pool_shape(direction, pooling);
+        let (shape, size) = (self.pool_shape(direction, pooling), self.pooled_shape(pooling));
         let mut pooled = std::mem::take(&mut self.pooled);
-        device.reserve(&mut pooled, packets * size);
+        device.reserve(&mut pooled, size.values());
         for layer in 0..=self.options.layers {
             let input = self.pool_input(layer, direction, dropping.is_some());
             device.pool(&self.batch.packing, shape, input, &mut pooled);
-            device.put_rows(packets, size, &pooled, self.rows_at(layer, direction, before), encodings);
+            device.put_rows(size, &pooled, self.rows_at(layer, direction, before), encodings);
         }
         self.pooled = pooled;
     }
@@ -484,10 +500,10 @@ impl<B: Backend> Stacks<B> {
         to: Spread,
     ) {
         let PooledGradient { pooling, encodings } = *gradient;
-        let (slot, packets) = (self.slot(direction), self.batch.packing.rows());
-        let (shape, size) = (self.pool_shape(direction, pooling), pooling.slots * self.options.hidden);
+        let slot = self.slot(direction);
+        let (shape, size) = (self.pool_shape(direction, pooling), self.pooled_shape(pooling));
         let mut pooled = std::mem::take(&mut self.pooled);
-        device.take_rows(packets, size, encodings, self.rows_at(layer, direction, 0), &mut pooled);
+        device.take_rows(size, encodings, self.rows_at(layer, direction, 0), &mut pooled);
         let (states, accumulate) = match to {
             Spread::Written => (&mut self.dh[slot], false),
             Spread::Added => (&mut self.dh[slot], true),
@@ -512,7 +528,7 @@ impl<B: Backend> Stacks<B> {
         dropping: Option<u64>,
         encodings: Option<&PooledGradient<'_, B>>,
     ) {
-        let (states, hidden, count) = (self.batch.packing.states, self.options.hidden, self.options.layers);
+        let (states, count) = (self.state_shape(), self.options.layers);
         let dropped = dropping.is_some();
         if encodings.is_some() {
             directions.clone().for_each(|direction| self.reserve_gradients(device, self.slot(direction)));
@@ -526,7 +542,7 @@ impl<B: Backend> Stacks<B> {
                 if let Some(step) = dropping {
                     let (dropout, slot) = (self.dropout(direction, layer, step), self.slot(direction));
                     let places = &self.batch.places[direction];
-                    device.dropout_in_place(states, hidden, dropout, places, &mut self.dh[slot]);
+                    device.dropout_in_place(states, dropout, places, &mut self.dh[slot]);
                 }
             }
             let shape = self.lstm_shape(layer);
@@ -551,7 +567,8 @@ impl<B: Backend> Stacks<B> {
                     true => PairGradient::Shared(embedding_gradient),
                     false => PairGradient::Each([first_dx, second_dx]),
                 };
-                device.lstm_pair_backward(shape, packing, inputs, weights, states, dh.each_mut(), to);
+                let gradients = LstmPairGradients { outputs: dh.each_mut(), inputs: to };
+                device.lstm_pair_backward(shape, packing, inputs, weights, states, gradients);
             } else {
                 let direction = directions.start;
                 let (below, rest) = layers[slot].split_at_mut(layer);
@@ -559,7 +576,8 @@ impl<B: Backend> Stacks<B> {
                 let input = input(below.last(), dropped, bytes);
                 let weights = lstm[direction][layer].trained();
                 let to = if looks_up { embedding_gradient } else { &mut dx[slot] };
-                device.lstm_backward(shape, packing, input, weights, &mut rest[0].state, &mut dh[slot], to);
+                let gradients = LstmGradients { output: &mut dh[slot], input: to };
+                device.lstm_backward(shape, packing, input, weights, &mut rest[0].state, gradients);
             }
             if layer > 0 {
                 std::mem::swap(dh, dx);

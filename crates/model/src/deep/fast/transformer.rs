@@ -3,7 +3,7 @@
 //! or 0. They indicate which steps are present, so that attention and means ignore the others, and which are hidden
 //! from the network in pre-training.
 
-use super::backend::{Backend, NormWeights, Trained};
+use super::backend::{Backend, MatrixShape, NormWeights, Trained};
 
 /// Sizes of a matrix of steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +69,7 @@ pub(crate) trait TransformerBackend: Backend {
     /// y, and stores mean and scale of the rows in `moments` `[rows, 2]`.
     fn layer_norm(
         &mut self,
-        size: [usize; 2],
+        shape: MatrixShape,
         x: &Self::Values,
         weights: NormWeights<&Self::Values>,
         moments: &mut Self::Values,
@@ -78,7 +78,7 @@ pub(crate) trait TransformerBackend: Backend {
     /// Backward pass of [`layer_norm`](Self::layer_norm): replaces the `gradient` of y by that of x.
     fn layer_norm_backward(
         &mut self,
-        size: [usize; 2],
+        shape: MatrixShape,
         x: &Self::Values,
         weights: NormWeights<&mut Trained<Self::Values>>,
         moments: &Self::Values,

@@ -1,6 +1,6 @@
 //! Parameters on the device by name, with their gradients and Adam's moments.
 
-use super::backend::{AdamStep, Backend, LstmWeights, NormState, NormWeights, Trained};
+use super::backend::{AdamStep, Backend, LinearWeights, LstmWeights, MatrixShape, NormState, NormWeights, Trained};
 use crate::ModelError;
 use crate::deep::engine::{CLIP_EPSILON, GRADIENT_NOT_FINITE, OptimiserState, average_share, diverged};
 use crate::deep::parameters::ParameterSet;
@@ -154,6 +154,14 @@ impl<B: Backend> Linear<B> {
         })
     }
 
+    pub(super) fn values(&self) -> LinearWeights<&B::Values> {
+        LinearWeights { weight: self.weight.value(), bias: self.bias.value() }
+    }
+
+    pub(super) fn trained(&mut self) -> LinearWeights<&mut Trained<B::Values>> {
+        LinearWeights { weight: &mut self.weight.trained, bias: &mut self.bias.trained }
+    }
+
     pub(super) fn visit(&mut self, visit: &mut dyn FnMut(&mut Weight<B>)) {
         visit(&mut self.weight);
         visit(&mut self.bias);
@@ -232,10 +240,11 @@ impl<B: Backend> Norm<B> {
     /// Normalises the rows of x `[rows, size]` into y.
     pub(super) fn forward(&mut self, device: &mut B, rows: usize, x: &B::Values, y: &mut B::Values, by: Statistics) {
         let Self { size, weight, bias, state, .. } = self;
+        let shape = MatrixShape { rows, columns: *size };
         let values = NormWeights { weight: weight.value(), bias: bias.value() };
         match by {
-            Statistics::Batch { share } => device.batch_norm(rows, *size, x, values, share, state, y),
-            Statistics::Running => device.batch_norm_fixed(rows, *size, x, values, state, y),
+            Statistics::Batch { share } => device.batch_norm(shape, x, values, share, state, y),
+            Statistics::Running => device.batch_norm_fixed(shape, x, values, state, y),
         }
     }
 
@@ -243,7 +252,7 @@ impl<B: Backend> Norm<B> {
     pub(super) fn backward(&mut self, device: &mut B, rows: usize, x: &B::Values, gradient: &mut B::Values) {
         let Self { size, weight, bias, state, .. } = self;
         let trained = NormWeights { weight: &mut weight.trained, bias: &mut bias.trained };
-        device.batch_norm_backward(rows, *size, x, trained, state, gradient);
+        device.batch_norm_backward(MatrixShape { rows, columns: *size }, x, trained, state, gradient);
     }
 
     /// Stores weights and statistics, in the order of the specifications.

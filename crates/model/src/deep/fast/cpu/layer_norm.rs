@@ -55,9 +55,17 @@ pub(super) fn forward(
     });
 }
 
+/// The rows of x, their means and scales, and the gradients of y.
+struct Rows<'a> {
+    x: &'a [f32],
+    moments: &'a [f32],
+    gradient: &'a [f32],
+}
+
 vectorised! {
     /// Sums, over rows, the gradient and the gradient times the normalised input, for the columns from `first` on.
-    fn sums(columns: usize, first: usize, x: &[f32], moments: &[f32], gradient: &[f32], of_weight: &mut [f32], of_bias: &mut [f32]) {
+    fn sums(columns: usize, first: usize, rows: Rows<'_>, of_weight: &mut [f32], of_bias: &mut [f32]) {
+        let Rows { x, moments, gradient } = rows;
         let width = of_weight.len();
         let (mut products, mut totals) = ([0.0_f64; BLOCK], [0.0_f64; BLOCK]);
         let rows = x.chunks_exact(columns).zip(gradient.chunks_exact(columns));
@@ -101,7 +109,7 @@ pub(super) fn backward(
     let columns = weight.len();
     let blocks = of_weight.par_chunks_mut(BLOCK).zip(of_bias.par_chunks_mut(BLOCK)).enumerate();
     blocks.for_each(|(block, (of_weight, of_bias))| {
-        sums(level, columns, block * BLOCK, x, moments, gradient, of_weight, of_bias);
+        sums(level, columns, block * BLOCK, Rows { x, moments, gradient }, of_weight, of_bias);
     });
     let rows = gradient.par_chunks_mut(columns * TASK_ROWS).zip(x.par_chunks(columns * TASK_ROWS));
     rows.zip(moments.par_chunks(2 * TASK_ROWS)).for_each(|((gradient, x), moments)| {

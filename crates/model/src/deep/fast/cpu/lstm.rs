@@ -151,7 +151,8 @@ fn backward_chunk(shared: Backward<'_>, chunk: &Chunk, slices: BackwardSlices<'_
         let before = (step > 0).then(|| at - active[step - 1] as usize);
         let previous = before.map(|before| &cells[before * size..]);
         let step_gates = &mut gates[at * width..end * width];
-        cell_backward(level, size, shared.tanh, step_gates, &cells[at * size..], previous, &dh[at * size..], carry);
+        let read = BackwardStep { cells: &cells[at * size..], previous, dh: &dh[at * size..] };
+        cell_backward(level, size, shared.tanh, step_gates, read, carry);
         if let Some(before) = before {
             let place = &mut dh[before * size..(before + count) * size];
             multiply(level, count, step_gates, width, shared.panels, place, Update::Add);
@@ -237,17 +238,25 @@ fn store(lanes: [f32; LANES], values: &mut [f32], at: usize, width: usize) {
     }
 }
 
+/// What the backward pass reads of one step's states.
+struct BackwardStep<'a> {
+    cells: &'a [f32],
+    /// The cells of the previous step, if there is one.
+    previous: Option<&'a [f32]>,
+    /// The gradients of the outputs.
+    dh: &'a [f32],
+}
+
 vectorised! {
     /// Replaces one step's activated gates by the gradients before activation.
     fn cell_backward(
         size: usize,
         with_tanh: bool,
         gates: &mut [f32],
-        cells: &[f32],
-        previous: Option<&[f32]>,
-        dh: &[f32],
+        read: BackwardStep<'_>,
         carry: &mut [f32],
     ) {
+        let BackwardStep { cells, previous, dh } = read;
         for (row, gates) in gates.chunks_exact_mut(4 * size).enumerate() {
             for column in (0..size).step_by(LANES) {
                 let width = LANES.min(size - column);

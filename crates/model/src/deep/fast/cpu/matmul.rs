@@ -226,28 +226,33 @@ pub(crate) fn multiply_transposed(
     result: &mut [f32],
 ) {
     if inner > 0 && columns > 0 {
-        transposed_rows(level, inner, rows, columns, left, 0, right, &mut result[..rows * columns]);
+        let factors = Factors { left, right, inner, stride: rows, columns };
+        transposed_rows(level, factors, 0, &mut result[..rows * columns]);
     }
 }
 
-#[allow(clippy::too_many_arguments)]
-fn transposed_rows(
-    level: Level,
+/// The factors of [`multiply_transposed`].
+#[derive(Clone, Copy)]
+struct Factors<'a> {
+    /// `[inner, stride]`.
+    left: &'a [f32],
+    /// `[inner, columns]`.
+    right: &'a [f32],
     inner: usize,
     stride: usize,
     columns: usize,
-    left: &[f32],
-    first: usize,
-    right: &[f32],
-    result: &mut [f32],
-) {
+}
+
+/// Computes the rows of the result from `first` on.
+fn transposed_rows(level: Level, factors: Factors<'_>, first: usize, result: &mut [f32]) {
+    let Factors { left, right, inner, stride, columns } = factors;
     let rows = result.len() / columns;
     if rows > TASK_ROWS {
         let half = (rows / 2).next_multiple_of(TASK_ROWS);
         let (upper, lower) = result.split_at_mut(half * columns);
         rayon::join(
-            || transposed_rows(level, inner, stride, columns, left, first, right, upper),
-            || transposed_rows(level, inner, stride, columns, left, first + half, right, lower),
+            || transposed_rows(level, factors, first, upper),
+            || transposed_rows(level, factors, first + half, lower),
         );
         return;
     }

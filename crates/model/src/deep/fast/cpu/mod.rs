@@ -29,8 +29,9 @@ use matmul::{Layout, Panels, Update, multiply_parallel, multiply_transposed};
 use simd::Level;
 
 use super::backend::{
-    AdamStep, Attended, Backend, ColumnsAt, Dropout, LinearShape, LstmInput, LstmShape, LstmState, LstmWeights,
-    MixWeights, NormState, NormWeights, PoolInput, PoolShape, RowsAt, SlotShape, Smoothing, Trained,
+    AdamStep, Attended, Backend, ColumnsAt, Dropout, LinearShape, LinearWeights, Lookup, LstmGradients, LstmInput,
+    LstmShape, LstmState, LstmWeights, MatrixShape, MixShape, MixWeights, NormState, NormWeights, PoolInput, PoolShape,
+    RowsAt, SlotShape, Slots, Smoothing, Trained,
 };
 use super::packing::Packing;
 use crate::deep::engine::NORM_EPSILON;
@@ -132,11 +133,11 @@ impl Backend for Cpu {
         to.copy_from_slice(&from[..to.len()]);
     }
 
-    fn linear(&mut self, shape: LinearShape, x: &Vec<f32>, weight: &Vec<f32>, bias: &Vec<f32>, y: &mut Vec<f32>) {
+    fn linear(&mut self, shape: LinearShape, x: &Vec<f32>, weights: LinearWeights<&Vec<f32>>, y: &mut Vec<f32>) {
         let LinearShape { rows, inputs, outputs } = shape;
-        self.input_panels.pack_parallel(weight, inputs, outputs, Layout::Transposed);
+        self.input_panels.pack_parallel(weights.weight, inputs, outputs, Layout::Transposed);
         let y = &mut y[..rows * outputs];
-        multiply_parallel(self.level, rows, x, &self.input_panels, y, Update::Bias(bias));
+        multiply_parallel(self.level, rows, x, &self.input_panels, y, Update::Bias(weights.bias));
     }
 
     fn linear_backward(
@@ -144,12 +145,12 @@ impl Backend for Cpu {
         shape: LinearShape,
         x: &Vec<f32>,
         dy: &Vec<f32>,
-        weight: &mut Trained<Vec<f32>>,
-        bias: &mut Trained<Vec<f32>>,
+        weights: LinearWeights<&mut Trained<Vec<f32>>>,
         dx: &mut Vec<f32>,
         accumulate: bool,
     ) {
         let LinearShape { rows, inputs, outputs } = shape;
+        let LinearWeights { weight, bias } = weights;
         let dy = &dy[..rows * outputs];
         multiply_transposed(self.level, rows, outputs, inputs, dy, x, &mut weight.gradient);
         rows::column_sums(self.level, outputs, dy, &mut bias.gradient[..outputs]);
@@ -196,9 +197,9 @@ impl Backend for Cpu {
         input: LstmInput<'_, Self>,
         weights: LstmWeights<&mut Trained<Vec<f32>>>,
         state: &mut LstmState<Vec<f32>>,
-        dh: &mut Vec<f32>,
-        dx: &mut Vec<f32>,
+        gradients: LstmGradients<'_, Vec<f32>>,
     ) {
+        let LstmGradients { output: dh, input: dx } = gradients;
         let LstmShape { inputs, hidden, activation } = shape;
         let width = 4 * hidden;
         self.hidden_panels.pack_parallel(&weights.hidden.value, width, hidden, Layout::Plain);
@@ -241,50 +242,34 @@ impl Backend for Cpu {
         }
     }
 
-    fn cross_entropy(
-        &mut self,
-        rows: usize,
-        classes: usize,
-        logits: &mut Vec<f32>,
-        targets: &Vec<u32>,
-        scale: f32,
-    ) -> f64 {
-        rows::cross_entropy(self.level, classes, &mut logits[..rows * classes], &targets[..rows], scale)
+    fn cross_entropy(&mut self, shape: MatrixShape, logits: &mut Vec<f32>, targets: &Vec<u32>, scale: f32) -> f64 {
+        rows::cross_entropy(self.level, shape.columns, &mut logits[..shape.values()], &targets[..shape.rows], scale)
     }
 
     fn weighted_cross_entropy(
         &mut self,
-        rows: usize,
-        classes: usize,
+        shape: MatrixShape,
         logits: &mut Vec<f32>,
         targets: &Vec<u32>,
         weights: &Vec<f32>,
         smoothing: Smoothing,
         scale: f32,
     ) -> f64 {
-        let (weights, logits) = (&weights[..classes], &mut logits[..rows * classes]);
-        rows::weighted_cross_entropy(self.level, weights, smoothing, logits, &targets[..rows], scale)
+        let (weights, logits) = (&weights[..shape.columns], &mut logits[..shape.values()]);
+        rows::weighted_cross_entropy(self.level, weights, smoothing, logits, &targets[..shape.rows], scale)
     }
 
-    fn softmax(&mut self, rows: usize, classes: usize, logits: &mut Vec<f32>) {
-        rows::softmax_rows(self.level, classes, &mut logits[..rows * classes]);
+    fn softmax(&mut self, shape: MatrixShape, logits: &mut Vec<f32>) {
+        rows::softmax_rows(self.level, shape.columns, &mut logits[..shape.values()]);
     }
 
-    fn dropout(
-        &mut self,
-        rows: usize,
-        columns: usize,
-        dropout: Dropout,
-        places: &Vec<u32>,
-        x: &Vec<f32>,
-        y: &mut Vec<f32>,
-    ) {
-        y[..rows * columns].copy_from_slice(&x[..rows * columns]);
-        self.dropout_in_place(rows, columns, dropout, places, y);
+    fn dropout(&mut self, shape: MatrixShape, dropout: Dropout, places: &Vec<u32>, x: &Vec<f32>, y: &mut Vec<f32>) {
+        y[..shape.values()].copy_from_slice(&x[..shape.values()]);
+        self.dropout_in_place(shape, dropout, places, y);
     }
 
-    fn dropout_in_place(&mut self, rows: usize, columns: usize, dropout: Dropout, places: &Vec<u32>, x: &mut Vec<f32>) {
-        rows::dropout(columns, dropout, &places[..rows], &mut x[..rows * columns]);
+    fn dropout_in_place(&mut self, shape: MatrixShape, dropout: Dropout, places: &Vec<u32>, x: &mut Vec<f32>) {
+        rows::dropout(shape.columns, dropout, &places[..shape.rows], &mut x[..shape.values()]);
     }
 
     fn relu(&mut self, count: usize, x: &mut Vec<f32>) {
@@ -299,73 +284,62 @@ impl Backend for Cpu {
 
     fn batch_norm(
         &mut self,
-        rows: usize,
-        columns: usize,
+        shape: MatrixShape,
         x: &Vec<f32>,
         weights: NormWeights<&Vec<f32>>,
         share: f32,
         state: &mut NormState<Vec<f32>>,
         y: &mut Vec<f32>,
     ) {
+        let columns = shape.columns;
         grow(&mut state.mean, columns);
         grow(&mut state.scale, columns);
-        let x = &x[..rows * columns];
-        let NormState { mean, scale, running_mean, running_variance } = state;
-        normalise::statistics(
-            self.level,
-            columns,
-            x,
-            share,
-            &mut mean[..columns],
-            &mut scale[..columns],
-            &mut running_mean[..columns],
-            &mut running_variance[..columns],
-        );
-        let y = &mut y[..rows * columns];
-        let of_column = normalise::Columns { mean, scale, weight: weights.weight };
+        let x = &x[..shape.values()];
+        let statistics = NormState {
+            mean: &mut state.mean[..columns],
+            scale: &mut state.scale[..columns],
+            running_mean: &mut state.running_mean[..columns],
+            running_variance: &mut state.running_variance[..columns],
+        };
+        normalise::statistics(self.level, columns, x, share, statistics);
+        let y = &mut y[..shape.values()];
+        let of_column = normalise::Columns { mean: &state.mean, scale: &state.scale, weight: weights.weight };
         normalise::apply(self.level, columns, x, of_column, weights.bias, y);
     }
 
     fn batch_norm_fixed(
         &mut self,
-        rows: usize,
-        columns: usize,
+        shape: MatrixShape,
         x: &Vec<f32>,
         weights: NormWeights<&Vec<f32>>,
         state: &NormState<Vec<f32>>,
         y: &mut Vec<f32>,
     ) {
+        let columns = shape.columns;
         grow(&mut self.columns, columns);
         for (scale, variance) in self.columns.iter_mut().zip(&state.running_variance) {
             *scale = 1.0 / (variance + NORM_EPSILON).sqrt();
         }
-        let (x, y) = (&x[..rows * columns], &mut y[..rows * columns]);
+        let (x, y) = (&x[..shape.values()], &mut y[..shape.values()]);
         let of_column = normalise::Columns { mean: &state.running_mean, scale: &self.columns, weight: weights.weight };
         normalise::apply(self.level, columns, x, of_column, weights.bias, y);
     }
 
     fn batch_norm_backward(
         &mut self,
-        rows: usize,
-        columns: usize,
+        shape: MatrixShape,
         x: &Vec<f32>,
         weights: NormWeights<&mut Trained<Vec<f32>>>,
         state: &NormState<Vec<f32>>,
         gradient: &mut Vec<f32>,
     ) {
+        let columns = shape.columns;
         grow(&mut self.columns, 2 * columns);
         let NormWeights { weight, bias } = weights;
         let of_column = normalise::Columns { mean: &state.mean, scale: &state.scale, weight: &weight.value };
-        normalise::backward(
-            self.level,
-            columns,
-            &x[..rows * columns],
-            of_column,
-            &mut weight.gradient[..columns],
-            &mut bias.gradient[..columns],
-            &mut self.columns[..2 * columns],
-            &mut gradient[..rows * columns],
-        );
+        let added = NormWeights { weight: &mut weight.gradient[..columns], bias: &mut bias.gradient[..columns] };
+        let (x, gradient) = (&x[..shape.values()], &mut gradient[..shape.values()]);
+        normalise::backward(self.level, columns, x, of_column, added, &mut self.columns[..2 * columns], gradient);
     }
 
     fn attention(
@@ -414,20 +388,18 @@ impl Backend for Cpu {
     fn slot_attention(
         &mut self,
         shape: SlotShape,
-        x: &Vec<f32>,
-        lengths: &Vec<u32>,
+        slots: Slots<'_, Self>,
         weight: &Vec<f32>,
         shares: &mut Vec<f32>,
         y: &mut Vec<f32>,
     ) {
-        slots::forward(self.level, shape, x, &lengths[..shape.rows], weight, shares, y);
+        slots::forward(self.level, shape, slots.x, &slots.lengths[..shape.rows], weight, shares, y);
     }
 
     fn slot_attention_backward(
         &mut self,
         shape: SlotShape,
-        x: &Vec<f32>,
-        lengths: &Vec<u32>,
+        slots: Slots<'_, Self>,
         weight: &mut Trained<Vec<f32>>,
         shares: &Vec<f32>,
         dy: &Vec<f32>,
@@ -436,8 +408,8 @@ impl Backend for Cpu {
         let working = shape.rows * (shape.slots + 2 * shape.columns);
         grow(&mut self.table, working);
         let weight = (&weight.value[..2 * shape.columns], &mut weight.gradient[..2 * shape.columns]);
-        let lengths = &lengths[..shape.rows];
-        slots::backward(self.level, shape, x, lengths, weight, shares, dy, dx, &mut self.table[..working]);
+        let pass = slots::Pass { x: slots.x, lengths: &slots.lengths[..shape.rows], shares, dy };
+        slots::backward(self.level, shape, pass, weight, dx, &mut self.table[..working]);
     }
 
     fn zero(&mut self, count: usize, x: &mut Vec<f32>) {
@@ -446,55 +418,51 @@ impl Backend for Cpu {
 
     fn scatter_add(
         &mut self,
-        rows: usize,
-        columns: usize,
+        shape: MatrixShape,
         x: &Vec<f32>,
         ids: &Vec<u32>,
         table_rows: usize,
         table: &mut Vec<f32>,
     ) {
-        grow(&mut self.table, table_rows * columns);
-        let sums = &mut self.table[..table_rows * columns];
-        rows::scatter(columns, x, &ids[..rows], sums);
+        grow(&mut self.table, table_rows * shape.columns);
+        let sums = &mut self.table[..table_rows * shape.columns];
+        rows::scatter(shape.columns, x, &ids[..shape.rows], sums);
         table.iter_mut().zip(sums).for_each(|(value, sum)| *value += *sum);
     }
 
-    fn add_looked_up(
-        &mut self,
-        rows: usize,
-        columns: usize,
-        table: &Vec<f32>,
-        ids: &Vec<u32>,
-        other: &Vec<f32>,
-        other_ids: &Vec<u32>,
-        y: &mut Vec<f32>,
-    ) {
+    fn add_looked_up(&mut self, shape: MatrixShape, lookups: [Lookup<'_, Self>; 2], y: &mut Vec<f32>) {
+        let MatrixShape { rows, columns } = shape;
+        let [left, right] = lookups;
         let row_of = |id: u32| id as usize * columns..(id as usize + 1) * columns;
-        for ((row, &id), &other_id) in y.chunks_exact_mut(columns).zip(&ids[..rows]).zip(&other_ids[..rows]) {
-            let (left, right) = (&table[row_of(id)], &other[row_of(other_id)]);
+        for ((row, &left_id), &right_id) in y.chunks_exact_mut(columns).zip(&left.ids[..rows]).zip(&right.ids[..rows]) {
+            let (left, right) = (&left.table[row_of(left_id)], &right.table[row_of(right_id)]);
             row.iter_mut().zip(left).zip(right).for_each(|((value, left), right)| *value = left + right);
         }
     }
 
-    fn put_rows(&mut self, rows: usize, columns: usize, x: &Vec<f32>, at: RowsAt<'_, Vec<u32>>, y: &mut Vec<f32>) {
+    fn put_rows(&mut self, shape: MatrixShape, x: &Vec<f32>, at: RowsAt<'_, Vec<u32>>, y: &mut Vec<f32>) {
+        let MatrixShape { rows, columns } = shape;
         for (row, &place) in x.chunks_exact(columns).zip(&at.places[..rows]) {
             y[(place as usize * at.stride + at.offset) * columns..][..columns].copy_from_slice(row);
         }
     }
 
-    fn take_rows(&mut self, rows: usize, columns: usize, x: &Vec<f32>, at: RowsAt<'_, Vec<u32>>, y: &mut Vec<f32>) {
+    fn take_rows(&mut self, shape: MatrixShape, x: &Vec<f32>, at: RowsAt<'_, Vec<u32>>, y: &mut Vec<f32>) {
+        let MatrixShape { rows, columns } = shape;
         for (row, &place) in y.chunks_exact_mut(columns).zip(&at.places[..rows]) {
             row.copy_from_slice(&x[(place as usize * at.stride + at.offset) * columns..][..columns]);
         }
     }
 
-    fn put_columns(&mut self, rows: usize, columns: usize, x: &Vec<f32>, at: ColumnsAt, y: &mut Vec<f32>) {
+    fn put_columns(&mut self, shape: MatrixShape, x: &Vec<f32>, at: ColumnsAt, y: &mut Vec<f32>) {
+        let MatrixShape { rows, columns } = shape;
         for (to, from) in y.chunks_exact_mut(at.total).zip(x.chunks_exact(columns)).take(rows) {
             to[at.first..at.first + columns].copy_from_slice(from);
         }
     }
 
-    fn take_columns(&mut self, rows: usize, columns: usize, x: &Vec<f32>, at: ColumnsAt, y: &mut Vec<f32>) {
+    fn take_columns(&mut self, shape: MatrixShape, x: &Vec<f32>, at: ColumnsAt, y: &mut Vec<f32>) {
+        let MatrixShape { rows, columns } = shape;
         for (to, from) in y.chunks_exact_mut(columns).zip(x.chunks_exact(at.total)).take(rows) {
             to.copy_from_slice(&from[at.first..at.first + columns]);
         }
@@ -502,28 +470,26 @@ impl Backend for Cpu {
 
     fn mix(
         &mut self,
-        rows: usize,
-        layers: usize,
-        columns: usize,
+        shape: MixShape,
         x: &Vec<f32>,
         places: &Vec<u32>,
         weights: MixWeights<&Vec<f32>>,
         y: &mut Vec<f32>,
     ) {
+        let MixShape { rows, layers, columns } = shape;
         let weight = &weights.weight[..layers];
         rows::mix(columns, x, &places[..rows], weight, weights.gamma[0], &mut y[..rows * columns]);
     }
 
     fn mix_backward(
         &mut self,
-        rows: usize,
-        layers: usize,
-        columns: usize,
+        shape: MixShape,
         x: &Vec<f32>,
         places: &Vec<u32>,
         weights: MixWeights<&mut Trained<Vec<f32>>>,
         dy: &Vec<f32>,
     ) {
+        let MixShape { rows, layers, columns } = shape;
         let MixWeights { weight, gamma } = weights;
         let weight = (&weight.value[..layers], &mut weight.gradient[..layers]);
         let gamma = (gamma.value[0], &mut gamma.gradient[0]);
@@ -532,14 +498,13 @@ impl Backend for Cpu {
 
     fn mix_layers_backward(
         &mut self,
-        rows: usize,
-        layers: usize,
-        columns: usize,
+        shape: MixShape,
         sums: &Vec<u32>,
         weights: MixWeights<&Vec<f32>>,
         dy: &Vec<f32>,
         dx: &mut Vec<f32>,
     ) {
+        let MixShape { rows, layers, columns } = shape;
         let dx = &mut dx[..rows * layers * columns];
         rows::mix_layers_backward(columns, &sums[..rows], &weights.weight[..layers], weights.gamma[0], dy, dx);
     }

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use super::simd::{Level, vectorised};
 use crate::deep::engine::NORM_EPSILON;
+use crate::deep::fast::backend::{NormState, NormWeights};
 
 /// Columns that one task sums.
 const BLOCK: usize = 32;
@@ -30,17 +31,8 @@ vectorised! {
 
 /// Computes mean and scale of the columns of x, and moves the running statistics towards those of the batch by `share`
 /// of the difference.
-#[allow(clippy::too_many_arguments)]
-pub(super) fn statistics(
-    level: Level,
-    columns: usize,
-    x: &[f32],
-    share: f32,
-    mean: &mut [f32],
-    scale: &mut [f32],
-    running_mean: &mut [f32],
-    running_variance: &mut [f32],
-) {
+pub(super) fn statistics(level: Level, columns: usize, x: &[f32], share: f32, state: NormState<&mut [f32]>) {
+    let NormState { mean, scale, running_mean, running_variance } = state;
     let rows = (x.len() / columns) as f64;
     let outputs = mean.par_chunks_mut(BLOCK).zip(scale.par_chunks_mut(BLOCK));
     let outputs = outputs.zip(running_mean.par_chunks_mut(BLOCK)).zip(running_variance.par_chunks_mut(BLOCK));
@@ -85,17 +77,23 @@ vectorised! {
     }
 }
 
+/// The rows of x and of the gradient of y.
+struct Rows<'a> {
+    x: &'a [f32],
+    gradient: &'a [f32],
+}
+
 vectorised! {
     /// Sums the gradient, and the gradient times the normalised input, for the columns from `first` on.
     fn gradient_sums(
         size: usize,
         first: usize,
-        x: &[f32],
+        rows: Rows<'_>,
         columns: Columns<'_>,
-        gradient: &[f32],
         sums: &mut [f32],
         products: &mut [f32],
     ) {
+        let Rows { x, gradient } = rows;
         let width = sums.len();
         let mut totals = [0.0; BLOCK];
         let mut total_products = [0.0; BLOCK];
@@ -117,17 +115,24 @@ vectorised! {
     }
 }
 
+/// Per-column sums over all rows, as computed by [`gradient_sums`].
+#[derive(Clone, Copy)]
+struct Totals<'a> {
+    sums: &'a [f32],
+    products: &'a [f32],
+}
+
 vectorised! {
     fn backward_rows(
         size: usize,
         rows: f32,
         x: &[f32],
         columns: Columns<'_>,
-        sums: &[f32],
-        products: &[f32],
+        totals: Totals<'_>,
         gradient: &mut [f32],
     ) {
         let Columns { mean, scale, weight } = columns;
+        let Totals { sums, products } = totals;
         for (gradient, x) in gradient.chunks_exact_mut(size).zip(x.chunks_exact(size)) {
             let of_column = mean.iter().zip(scale).zip(weight).zip(sums).zip(products);
             for ((gradient, x), ((((mean, scale), weight), sum), product)) in gradient.iter_mut().zip(x).zip(of_column) {
@@ -140,27 +145,25 @@ vectorised! {
 
 /// Replaces the gradient of the output by that of the input, and adds those of weight and bias; `working` has room for
 /// two values per column.
-#[allow(clippy::too_many_arguments)]
 pub(super) fn backward(
     level: Level,
     size: usize,
     x: &[f32],
     columns: Columns<'_>,
-    weight_gradient: &mut [f32],
-    bias_gradient: &mut [f32],
+    added: NormWeights<&mut [f32]>,
     working: &mut [f32],
     gradient: &mut [f32],
 ) {
     let (sums, products) = working.split_at_mut(size);
     let blocks = sums.par_chunks_mut(BLOCK).zip(products.par_chunks_mut(BLOCK));
     blocks.enumerate().for_each(|(block, (sums, products))| {
-        gradient_sums(level, size, block * BLOCK, x, columns, gradient, sums, products);
+        gradient_sums(level, size, block * BLOCK, Rows { x, gradient }, columns, sums, products);
     });
-    bias_gradient.iter_mut().zip(&*sums).for_each(|(gradient, sum)| *gradient += sum);
-    weight_gradient.iter_mut().zip(&*products).for_each(|(gradient, product)| *gradient += product);
+    added.bias.iter_mut().zip(&*sums).for_each(|(gradient, sum)| *gradient += sum);
+    added.weight.iter_mut().zip(&*products).for_each(|(gradient, product)| *gradient += product);
     let rows = (x.len() / size) as f32;
-    let (sums, products) = (&*sums, &*products);
+    let totals = Totals { sums, products };
     gradient.par_chunks_mut(size * TASK_ROWS).zip(x.par_chunks(size * TASK_ROWS)).for_each(|(gradient, x)| {
-        backward_rows(level, size, rows, x, columns, sums, products, gradient);
+        backward_rows(level, size, rows, x, columns, totals, gradient);
     });
 }

@@ -262,7 +262,6 @@ vectorised! {
 }
 
 /// Adds the gradients of the mix's weights and of gamma.
-#[allow(clippy::too_many_arguments)]
 pub(super) fn mix_backward(
     level: Level,
     columns: usize,

@@ -71,14 +71,12 @@ macro_rules! with_avx2 {
 macro_rules! vectorised {
     ($(#[$meta:meta])* $visibility:vis fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $output:ty)? $body:block) => {
         $(#[$meta])*
-        #[allow(clippy::too_many_arguments)]
         $visibility fn $name(level: $crate::deep::fast::cpu::simd::Level, $($argument: $type),*) $(-> $output)? {
             #[inline(always)]
-            #[allow(clippy::too_many_arguments, clippy::extra_unused_type_parameters)]
+            #[allow(clippy::extra_unused_type_parameters)]
             fn body<const FUSED: bool>($($argument: $type),*) $(-> $output)? $body
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
-            #[allow(clippy::too_many_arguments)]
             fn avx2($($argument: $type),*) $(-> $output)? {
                 body::<true>($($argument),*)
             }

@@ -51,19 +51,36 @@ pub(super) fn forward(
     });
 }
 
+/// What the backward pass reads, over the whole batch.
+pub(super) struct Pass<'a> {
+    /// `[rows, 2, slots, columns]`.
+    pub x: &'a [f32],
+    /// The used slots of each row.
+    pub lengths: &'a [u32],
+    /// The result of the softmax, `[rows, slots]`.
+    pub shares: &'a [f32],
+    /// `[rows, 2, columns]`.
+    pub dy: &'a [f32],
+}
+
+/// What the backward pass reads of one row.
+struct Row<'a> {
+    x: &'a [f32],
+    length: usize,
+    shares: &'a [f32],
+    dy: &'a [f32],
+}
+
 vectorised! {
-    #[allow(clippy::too_many_arguments)]
     fn backward_row(
         shape: SlotShape,
-        x: &[f32],
-        length: usize,
+        row: Row<'_>,
         weight: &[f32],
-        shares: &[f32],
-        dy: &[f32],
         dx: &mut [f32],
         slopes: &mut [f32],
         partial: &mut [f32],
     ) {
+        let Row { x, length, shares, dy } = row;
         let (dy_left, dy_right) = dy.split_at(shape.columns);
         let mut mean = 0.0;
         for slot in 0..length {
@@ -89,25 +106,23 @@ vectorised! {
 
 /// See [`crate::deep::fast::backend::Backend::slot_attention_backward`]; `working` has room for `slots + 2 * columns`
 /// values per row.
-#[allow(clippy::too_many_arguments)]
 pub(super) fn backward(
     level: Level,
     shape: SlotShape,
-    x: &[f32],
-    lengths: &[u32],
+    pass: Pass<'_>,
     weight: (&[f32], &mut [f32]),
-    shares: &[f32],
-    dy: &[f32],
     dx: &mut [f32],
     working: &mut [f32],
 ) {
+    let Pass { x, lengths, shares, dy } = pass;
     let (size, columns) = (2 * shape.slots * shape.columns, 2 * shape.columns);
     let (slopes, partial) = working.split_at_mut(shape.rows * shape.slots);
     let rows = x[..shape.rows * size].par_chunks(size).zip(shares.par_chunks(shape.slots));
     let rows = rows.zip(dy.par_chunks(columns)).zip(dx.par_chunks_mut(size));
     let rows = rows.zip(slopes.par_chunks_mut(shape.slots)).zip(partial.par_chunks_mut(columns)).zip(lengths);
     rows.for_each(|((((((x, shares), dy), dx), slopes), partial), &length)| {
-        backward_row(level, shape, x, length as usize, weight.0, shares, dy, dx, slopes, partial);
+        let row = Row { x, length: length as usize, shares, dy };
+        backward_row(level, shape, row, weight.0, dx, slopes, partial);
     });
     column_sums(level, columns, &partial[..shape.rows * columns], weight.1);
 }

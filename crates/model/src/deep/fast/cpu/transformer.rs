@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::activation::tanh;
 use super::simd::vectorised;
 use super::{Cpu, TASK, grow, heads, layer_norm};
-use crate::deep::fast::backend::{NormWeights, Trained};
+use crate::deep::fast::backend::{MatrixShape, NormWeights, Trained};
 use crate::deep::fast::transformer::{HeadsShape, Projected, StepsShape, TransformerBackend};
 
 /// Constants of the tanh approximation: `sqrt(2 / pi)`, and the factor of the cube.
@@ -33,12 +33,13 @@ vectorised! {
 impl TransformerBackend for Cpu {
     fn layer_norm(
         &mut self,
-        [rows, columns]: [usize; 2],
+        shape: MatrixShape,
         x: &Vec<f32>,
         weights: NormWeights<&Vec<f32>>,
         moments: &mut Vec<f32>,
         y: &mut Vec<f32>,
     ) {
+        let MatrixShape { rows, columns } = shape;
         grow(moments, 2 * rows);
         let weights = [weights.weight.as_slice(), weights.bias.as_slice()];
         let (x, y) = (&x[..rows * columns], &mut y[..rows * columns]);
@@ -47,12 +48,13 @@ impl TransformerBackend for Cpu {
 
     fn layer_norm_backward(
         &mut self,
-        [rows, columns]: [usize; 2],
+        shape: MatrixShape,
         x: &Vec<f32>,
         weights: NormWeights<&mut Trained<Vec<f32>>>,
         moments: &Vec<f32>,
         gradient: &mut Vec<f32>,
     ) {
+        let MatrixShape { rows, columns } = shape;
         let NormWeights { weight, bias } = weights;
         let read = [&x[..rows * columns], &moments[..2 * rows]];
         let added = [&mut weight.gradient[..columns], &mut bias.gradient[..columns]];

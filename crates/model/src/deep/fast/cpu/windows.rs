@@ -99,18 +99,24 @@ pub(super) fn mean(level: Level, shape: WindowShape, x: &[f32], exponent: f32, y
     flows.for_each(|(y, x)| mean_of_flow(level, shape.channels, x, exponent, y));
 }
 
+/// Input and output of a generalised mean over one flow, and the gradient of the output.
+struct Flow<'a> {
+    x: &'a [f32],
+    y: &'a [f32],
+    dy: &'a [f32],
+}
+
 vectorised! {
     /// Computes the gradients of `y = (sum x^p / n)^(1/p)`: `dy/dx = y^(1-p) x^(p-1) / n`, and `dy/dp = y / p (sum x^p
     /// ln x / (n y^p) - ln y)`; `working` has room for two values per channel.
     fn backward_of_flow(
         channels: usize,
-        x: &[f32],
+        flow: Flow<'_>,
         exponent: f32,
-        y: &[f32],
-        dy: &[f32],
         dx: &mut [f32],
         working: &mut [f32],
     ) -> f64 {
+        let Flow { x, y, dy } = flow;
         let count = (x.len() / channels) as f32;
         let (factors, weighted) = working.split_at_mut(channels);
         for ((factor, &y), &dy) in factors.iter_mut().zip(y).zip(dy) {
@@ -151,7 +157,7 @@ pub(super) fn mean_backward(
     let flows = x.par_chunks(shape.input()).zip(y.par_chunks(channels)).zip(dy.par_chunks(channels));
     let flows = flows.zip(dx.par_chunks_mut(shape.input())).zip(working.par_chunks_mut(2 * channels));
     flows.zip(slopes.par_iter_mut()).for_each(|(((((x, y), dy), dx), working), slope)| {
-        let exact = backward_of_flow(level, channels, x, exponent, y, dy, dx, working);
+        let exact = backward_of_flow(level, channels, Flow { x, y, dy }, exponent, dx, working);
         // Stored in two parts, so that the sum over flows is computed in double precision.
         *slope = [exact as f32, (exact - f64::from(exact as f32)) as f32];
     });

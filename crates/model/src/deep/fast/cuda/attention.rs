@@ -2,7 +2,7 @@
 
 use super::Cuda;
 use super::launcher::{Argument, Buffer, Grid, Kernel};
-use crate::deep::fast::backend::{Attended, SlotShape, Trained};
+use crate::deep::fast::backend::{Attended, MatrixShape, SlotShape, Slots, Trained};
 use crate::deep::fast::packing::Packing;
 
 /// Returns the number of scores per sequence: the square of the maximum length.
@@ -69,37 +69,41 @@ impl Cuda {
     pub(super) fn attend_slots(
         &mut self,
         shape: SlotShape,
-        x: &Buffer,
-        lengths: &Buffer,
+        slots: Slots<'_, Self>,
         weight: &Buffer,
         shares: &Buffer,
         y: &Buffer,
     ) {
-        let SlotShape { rows, slots, columns } = shape;
-        let arguments =
-            [slots.into(), columns.into(), x.into(), lengths.into(), weight.into(), shares.into(), Argument::from(y)];
+        let SlotShape { rows, slots: count, columns } = shape;
+        let arguments = [
+            count.into(),
+            columns.into(),
+            slots.x.into(),
+            (&slots.lengths.buffer).into(),
+            weight.into(),
+            shares.into(),
+            Argument::from(y),
+        ];
         self.core.launch(Kernel::SlotAttention, Grid::blocks([rows, 1, 1], 0), &arguments);
     }
 
-    #[allow(clippy::too_many_arguments)]
     pub(super) fn attend_slots_backward(
         &mut self,
         shape: SlotShape,
-        x: &Buffer,
-        lengths: &Buffer,
+        slots: Slots<'_, Self>,
         weight: &Trained<Buffer>,
         shares: &Buffer,
         dy: &Buffer,
         dx: &Buffer,
     ) {
-        let SlotShape { rows, slots, columns } = shape;
-        self.core.reserve(&mut self.slopes, rows * slots);
+        let SlotShape { rows, slots: count, columns } = shape;
+        self.core.reserve(&mut self.slopes, rows * count);
         self.core.reserve(&mut self.rows, rows * 2 * columns);
         let arguments = [
-            slots.into(),
+            count.into(),
             columns.into(),
-            x.into(),
-            lengths.into(),
+            slots.x.into(),
+            (&slots.lengths.buffer).into(),
             (&weight.value).into(),
             shares.into(),
             dy.into(),
@@ -109,6 +113,6 @@ impl Cuda {
         ];
         self.core.launch(Kernel::SlotAttentionBackward, Grid::blocks([rows, 1, 1], 0), &arguments);
         let partial = self.rows.address;
-        self.column_sums(rows, 2 * columns, partial, &weight.gradient);
+        self.column_sums(MatrixShape { rows, columns: 2 * columns }, partial, &weight.gradient);
     }
 }

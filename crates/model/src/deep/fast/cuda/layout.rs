@@ -111,7 +111,6 @@ pub(super) struct Scatter {
 
 impl Scatter {
     /// Sets row `r` of `table` `[rows, columns]` to the sum of the rows of `x` with index `r`, in order.
-    #[allow(clippy::too_many_arguments)]
     pub(super) fn sum(&mut self, core: &mut Core, columns: usize, x: u64, indices: &[u32], rows: usize, table: u64) {
         // Three parts: the first segment of each row, the start of each segment, and the sorted places.
         self.starts.clear();

@@ -4,7 +4,7 @@
 use super::launcher::{Argument, Buffer, Grid, Kernel, Product};
 use super::layout::Address;
 use super::{Cuda, Indices};
-use crate::deep::fast::backend::{LstmInput, LstmShape, LstmState, LstmWeights, Trained};
+use crate::deep::fast::backend::{LinearShape, LstmInput, LstmShape, LstmState, LstmWeights, Trained};
 use crate::deep::fast::packing::Packing;
 use crate::deep::parameters::Activation;
 
@@ -337,7 +337,8 @@ impl Cuda {
             [hidden.into(), (&state.hidden).into(), (&self.layout.previous).into(), Argument::from(&self.rows)];
         self.core.launch(Kernel::Gather, Grid::blocks([states, 1, 1], 0), &arguments);
         let previous = self.rows.address;
-        self.weight_gradient(states, width, hidden, state.gates.address, previous, &weights.hidden.gradient);
+        let shape = LinearShape { rows: states, inputs: hidden, outputs: width };
+        self.weight_gradient(shape, state.gates.address, previous, &weights.hidden.gradient);
         let (rows, gradient, x) = match input {
             LstmInput::Rows(x) => (states, state.gates.address, *x),
             LstmInput::Embedded { embedding, vocabulary, ids } => {
@@ -349,8 +350,9 @@ impl Cuda {
                 (*vocabulary, table.address, *embedding)
             }
         };
-        self.weight_gradient(rows, width, inputs, gradient, x.address, &weights.input.gradient);
-        self.column_sums(rows, width, gradient, &weights.bias.gradient);
+        let shape = LinearShape { rows, inputs, outputs: width };
+        self.weight_gradient(shape, gradient, x.address, &weights.input.gradient);
+        self.column_sums(shape.output(), gradient, &weights.bias.gradient);
         self.core.multiply(Product {
             rows,
             columns: inputs,

@@ -26,8 +26,9 @@ pub(crate) use layout::Indices;
 
 use self::core::Core;
 use super::backend::{
-    AdamStep, Attended, Backend, ColumnsAt, Dropout, LinearShape, LstmInput, LstmShape, LstmState, LstmWeights,
-    MixWeights, NormState, NormWeights, PairGradient, PoolInput, PoolShape, RowsAt, SlotShape, Smoothing, Trained,
+    AdamStep, Attended, Backend, ColumnsAt, Dropout, LinearShape, LinearWeights, Lookup, LstmGradients, LstmInput,
+    LstmPairGradients, LstmShape, LstmState, LstmWeights, MatrixShape, MixShape, MixWeights, NormState, NormWeights,
+    PairGradient, PoolInput, PoolShape, RowsAt, SlotShape, Slots, Smoothing, Trained,
 };
 use super::packing::Packing;
 use crate::{CudaDevice, ModelError};
@@ -115,8 +116,9 @@ impl Cuda {
         }
     }
 
-    /// Adds `left^T right` to a weight's gradient; both have `rows` rows.
-    fn weight_gradient(&mut self, rows: usize, outputs: usize, inputs: usize, left: u64, right: u64, to: &Buffer) {
+    /// Adds `left^T right` to a weight's gradient: left `[rows, outputs]`, right `[rows, inputs]`.
+    fn weight_gradient(&mut self, shape: LinearShape, left: u64, right: u64, to: &Buffer) {
+        let LinearShape { rows, inputs, outputs } = shape;
         self.core.multiply(Product {
             rows: outputs,
             columns: inputs,
@@ -169,16 +171,16 @@ impl Backend for Cuda {
         self.core.download(from, bytemuck::cast_slice_mut(to));
     }
 
-    fn linear(&mut self, shape: LinearShape, x: &Buffer, weight: &Buffer, bias: &Buffer, y: &mut Buffer) {
+    fn linear(&mut self, shape: LinearShape, x: &Buffer, weights: LinearWeights<&Buffer>, y: &mut Buffer) {
         let LinearShape { rows, inputs, outputs } = shape;
-        self.fill_rows(rows, outputs, bias, y);
+        self.fill_rows(shape.output(), weights.bias, y);
         self.core.multiply(Product {
             rows,
             columns: outputs,
             depth: inputs,
             left: x.address,
             left_transposed: false,
-            right: weight.address,
+            right: weights.weight.address,
             right_transposed: true,
             out: y.address,
             accumulate: true,
@@ -190,14 +192,14 @@ impl Backend for Cuda {
         shape: LinearShape,
         x: &Buffer,
         dy: &Buffer,
-        weight: &mut Trained<Buffer>,
-        bias: &mut Trained<Buffer>,
+        weights: LinearWeights<&mut Trained<Buffer>>,
         dx: &mut Buffer,
         accumulate: bool,
     ) {
         let LinearShape { rows, inputs, outputs } = shape;
-        self.weight_gradient(rows, outputs, inputs, dy.address, x.address, &weight.gradient);
-        self.column_sums(rows, outputs, dy.address, &bias.gradient);
+        let LinearWeights { weight, bias } = weights;
+        self.weight_gradient(shape, dy.address, x.address, &weight.gradient);
+        self.column_sums(shape.output(), dy.address, &bias.gradient);
         self.core.multiply(Product {
             rows,
             columns: inputs,
@@ -229,9 +231,9 @@ impl Backend for Cuda {
         input: LstmInput<'_, Self>,
         weights: LstmWeights<&mut Trained<Buffer>>,
         state: &mut LstmState<Buffer>,
-        dh: &mut Buffer,
-        dx: &mut Buffer,
+        gradients: LstmGradients<'_, Buffer>,
     ) {
+        let LstmGradients { output: dh, input: dx } = gradients;
         let mut layer = [lstm::Backward { weight: &weights.hidden.value, state, dh }];
         self.lstm_gates_backward(shape, packing, &mut layer);
         self.lstm_gradients(shape, packing, &input, weights, state, dx);
@@ -265,9 +267,9 @@ impl Backend for Cuda {
         inputs: [LstmInput<'_, Self>; 2],
         weights: [LstmWeights<&mut Trained<Buffer>>; 2],
         states: [&mut LstmState<Buffer>; 2],
-        dh: [&mut Buffer; 2],
-        dx: PairGradient<'_, Buffer>,
+        gradients: LstmPairGradients<'_, Buffer>,
     ) {
+        let LstmPairGradients { outputs: dh, inputs: dx } = gradients;
         let [first_state, second_state] = states;
         let mut layers = [
             lstm::Backward { weight: &weights[0].hidden.value, state: &mut *first_state, dh: dh[0] },
@@ -284,40 +286,32 @@ impl Backend for Cuda {
         }
     }
 
-    fn cross_entropy(
-        &mut self,
-        rows: usize,
-        classes: usize,
-        logits: &mut Buffer,
-        targets: &Indices,
-        scale: f32,
-    ) -> f64 {
-        self.cross_entropy_rows(rows, classes, logits, &targets.buffer, scale)
+    fn cross_entropy(&mut self, shape: MatrixShape, logits: &mut Buffer, targets: &Indices, scale: f32) -> f64 {
+        self.cross_entropy_rows(shape, logits, &targets.buffer, scale)
     }
 
     fn weighted_cross_entropy(
         &mut self,
-        rows: usize,
-        classes: usize,
+        shape: MatrixShape,
         logits: &mut Buffer,
         targets: &Indices,
         weights: &Buffer,
         smoothing: Smoothing,
         scale: f32,
     ) -> f64 {
-        self.weighted_cross_entropy_rows(rows, classes, logits, &targets.buffer, weights, smoothing, scale)
+        self.weighted_cross_entropy_rows(shape, logits, &targets.buffer, weights, smoothing, scale)
     }
 
-    fn softmax(&mut self, rows: usize, classes: usize, logits: &mut Buffer) {
-        self.softmax_rows(rows, classes, logits);
+    fn softmax(&mut self, shape: MatrixShape, logits: &mut Buffer) {
+        self.softmax_rows(shape, logits);
     }
 
-    fn dropout(&mut self, rows: usize, columns: usize, dropout: Dropout, places: &Indices, x: &Buffer, y: &mut Buffer) {
-        self.dropout_rows(rows, columns, dropout, &places.buffer, x, y);
+    fn dropout(&mut self, shape: MatrixShape, dropout: Dropout, places: &Indices, x: &Buffer, y: &mut Buffer) {
+        self.dropout_rows(shape, dropout, &places.buffer, x, y);
     }
 
-    fn dropout_in_place(&mut self, rows: usize, columns: usize, dropout: Dropout, places: &Indices, x: &mut Buffer) {
-        self.dropout_rows(rows, columns, dropout, &places.buffer, x, x);
+    fn dropout_in_place(&mut self, shape: MatrixShape, dropout: Dropout, places: &Indices, x: &mut Buffer) {
+        self.dropout_rows(shape, dropout, &places.buffer, x, x);
     }
 
     fn relu(&mut self, count: usize, x: &mut Buffer) {
@@ -330,41 +324,38 @@ impl Backend for Cuda {
 
     fn batch_norm(
         &mut self,
-        rows: usize,
-        columns: usize,
+        shape: MatrixShape,
         x: &Buffer,
         weights: NormWeights<&Buffer>,
         share: f32,
         state: &mut NormState<Buffer>,
         y: &mut Buffer,
     ) {
-        self.normalise_batch(rows, columns, x, share, state);
-        self.normalise_rows(rows, columns, x, (state.mean.address, state.scale.address), weights, y);
+        self.normalise_batch(shape, x, share, state);
+        self.normalise_rows(shape, x, (state.mean.address, state.scale.address), weights, y);
     }
 
     fn batch_norm_fixed(
         &mut self,
-        rows: usize,
-        columns: usize,
+        shape: MatrixShape,
         x: &Buffer,
         weights: NormWeights<&Buffer>,
         state: &NormState<Buffer>,
         y: &mut Buffer,
     ) {
-        let scale = self.fixed_scale(columns, state);
-        self.normalise_rows(rows, columns, x, (state.running_mean.address, scale), weights, y);
+        let scale = self.fixed_scale(shape.columns, state);
+        self.normalise_rows(shape, x, (state.running_mean.address, scale), weights, y);
     }
 
     fn batch_norm_backward(
         &mut self,
-        rows: usize,
-        columns: usize,
+        shape: MatrixShape,
         x: &Buffer,
         weights: NormWeights<&mut Trained<Buffer>>,
         state: &NormState<Buffer>,
         gradient: &mut Buffer,
     ) {
-        self.normalise_backward(rows, columns, x, weights, state, gradient);
+        self.normalise_backward(shape, x, weights, state, gradient);
     }
 
     fn attention(
@@ -409,112 +400,83 @@ impl Backend for Cuda {
     fn slot_attention(
         &mut self,
         shape: SlotShape,
-        x: &Buffer,
-        lengths: &Indices,
+        slots: Slots<'_, Self>,
         weight: &Buffer,
         shares: &mut Buffer,
         y: &mut Buffer,
     ) {
-        self.attend_slots(shape, x, &lengths.buffer, weight, shares, y);
+        self.attend_slots(shape, slots, weight, shares, y);
     }
 
     fn slot_attention_backward(
         &mut self,
         shape: SlotShape,
-        x: &Buffer,
-        lengths: &Indices,
+        slots: Slots<'_, Self>,
         weight: &mut Trained<Buffer>,
         shares: &Buffer,
         dy: &Buffer,
         dx: &mut Buffer,
     ) {
-        self.attend_slots_backward(shape, x, &lengths.buffer, weight, shares, dy, dx);
+        self.attend_slots_backward(shape, slots, weight, shares, dy, dx);
     }
 
     fn zero(&mut self, count: usize, x: &mut Buffer) {
         self.core.zero(x, count);
     }
 
-    fn scatter_add(
-        &mut self,
-        rows: usize,
-        columns: usize,
-        x: &Buffer,
-        ids: &Indices,
-        table_rows: usize,
-        table: &mut Buffer,
-    ) {
-        self.scatter_rows(rows, columns, x, ids, table_rows, table);
+    fn scatter_add(&mut self, shape: MatrixShape, x: &Buffer, ids: &Indices, table_rows: usize, table: &mut Buffer) {
+        self.scatter_rows(shape, x, ids, table_rows, table);
     }
 
-    fn add_looked_up(
-        &mut self,
-        rows: usize,
-        columns: usize,
-        table: &Buffer,
-        ids: &Indices,
-        other: &Buffer,
-        other_ids: &Indices,
-        y: &mut Buffer,
-    ) {
-        let (ids, other_ids) = (&ids.buffer, &other_ids.buffer);
-        let arguments = [columns.into(), table.into(), ids.into(), other.into(), other_ids.into(), (&*y).into()];
-        self.core.each(launcher::Kernel::AddLookedUp, rows * columns, arguments);
+    fn add_looked_up(&mut self, shape: MatrixShape, lookups: [Lookup<'_, Self>; 2], y: &mut Buffer) {
+        let [left, right] = lookups;
+        let (left_ids, right_ids) = (&left.ids.buffer, &right.ids.buffer);
+        let columns = shape.columns.into();
+        let arguments =
+            [columns, left.table.into(), left_ids.into(), right.table.into(), right_ids.into(), (&*y).into()];
+        self.core.each(launcher::Kernel::AddLookedUp, shape.values(), arguments);
     }
 
-    fn put_rows(&mut self, rows: usize, columns: usize, x: &Buffer, at: RowsAt<'_, Indices>, y: &mut Buffer) {
-        self.move_rows(launcher::Kernel::PutRows, rows, columns, x, at, y);
+    fn put_rows(&mut self, shape: MatrixShape, x: &Buffer, at: RowsAt<'_, Indices>, y: &mut Buffer) {
+        self.move_rows(launcher::Kernel::PutRows, shape, x, at, y);
     }
 
-    fn take_rows(&mut self, rows: usize, columns: usize, x: &Buffer, at: RowsAt<'_, Indices>, y: &mut Buffer) {
-        self.move_rows(launcher::Kernel::TakeRows, rows, columns, x, at, y);
+    fn take_rows(&mut self, shape: MatrixShape, x: &Buffer, at: RowsAt<'_, Indices>, y: &mut Buffer) {
+        self.move_rows(launcher::Kernel::TakeRows, shape, x, at, y);
     }
 
-    fn put_columns(&mut self, rows: usize, columns: usize, x: &Buffer, at: ColumnsAt, y: &mut Buffer) {
-        self.move_columns(launcher::Kernel::PutColumns, rows, columns, x, at, y);
+    fn put_columns(&mut self, shape: MatrixShape, x: &Buffer, at: ColumnsAt, y: &mut Buffer) {
+        self.move_columns(launcher::Kernel::PutColumns, shape, x, at, y);
     }
 
-    fn take_columns(&mut self, rows: usize, columns: usize, x: &Buffer, at: ColumnsAt, y: &mut Buffer) {
-        self.move_columns(launcher::Kernel::TakeColumns, rows, columns, x, at, y);
+    fn take_columns(&mut self, shape: MatrixShape, x: &Buffer, at: ColumnsAt, y: &mut Buffer) {
+        self.move_columns(launcher::Kernel::TakeColumns, shape, x, at, y);
     }
 
-    fn mix(
-        &mut self,
-        rows: usize,
-        layers: usize,
-        columns: usize,
-        x: &Buffer,
-        places: &Indices,
-        weights: MixWeights<&Buffer>,
-        y: &mut Buffer,
-    ) {
-        self.mix_rows(rows, layers, columns, x, &places.buffer, weights, y);
+    fn mix(&mut self, shape: MixShape, x: &Buffer, places: &Indices, weights: MixWeights<&Buffer>, y: &mut Buffer) {
+        self.mix_rows(shape, x, &places.buffer, weights, y);
     }
 
     fn mix_backward(
         &mut self,
-        rows: usize,
-        layers: usize,
-        columns: usize,
+        shape: MixShape,
         x: &Buffer,
         places: &Indices,
         weights: MixWeights<&mut Trained<Buffer>>,
         dy: &Buffer,
     ) {
-        self.mix_gradients(rows, layers, columns, x, &places.buffer, weights, dy);
+        self.mix_gradients(shape, x, &places.buffer, weights, dy);
     }
 
     fn mix_layers_backward(
         &mut self,
-        rows: usize,
-        layers: usize,
-        columns: usize,
+        shape: MixShape,
         sums: &Indices,
         weights: MixWeights<&Buffer>,
         dy: &Buffer,
         dx: &mut Buffer,
     ) {
-        self.mix_layers(rows, layers, columns, &sums.buffer, weights, dy, dx);
+        self.mix_layers(shape, &sums.buffer, weights, dy, dx);
     }
 
     fn add_squared_norm(&mut self, trained: &Trained<Buffer>, length: usize) {

@@ -4,11 +4,12 @@ use super::Cuda;
 use super::launcher::{Argument, Buffer, Grid, Kernel, THREADS};
 use super::rows::{DOUBLE, SUM_COLUMNS, pieces};
 use crate::deep::engine::NORM_EPSILON;
-use crate::deep::fast::backend::{NormState, NormWeights, Trained};
+use crate::deep::fast::backend::{MatrixShape, NormState, NormWeights, Trained};
 
 impl Cuda {
     /// Sums the columns of x, or their squared distances from a centre, over pieces of rows.
-    fn norm_sums(&mut self, rows: usize, columns: usize, x: &Buffer, centre: u64) {
+    fn norm_sums(&mut self, shape: MatrixShape, x: &Buffer, centre: u64) {
+        let MatrixShape { rows, columns } = shape;
         let (piece, pieces) = pieces(rows);
         self.core.reserve(&mut self.sums, pieces * columns * DOUBLE);
         let arguments = [
@@ -26,20 +27,20 @@ impl Cuda {
     /// Computes the statistics of a batch, and moves the running ones towards them by `share` of the difference.
     pub(super) fn normalise_batch(
         &mut self,
-        rows: usize,
-        columns: usize,
+        shape: MatrixShape,
         x: &Buffer,
         share: f32,
         state: &mut NormState<Buffer>,
     ) {
+        let MatrixShape { rows, columns } = shape;
         let (_, pieces) = pieces(rows);
         self.core.reserve(&mut state.mean, columns);
         self.core.reserve(&mut state.scale, columns);
         self.core.reserve(&mut self.totals, columns * DOUBLE);
-        self.norm_sums(rows, columns, x, 0);
+        self.norm_sums(shape, x, 0);
         let arguments = [rows.into(), columns.into(), pieces.into(), (&self.sums).into(), Argument::from(&self.totals)];
         self.core.launch(Kernel::NormCentre, Grid::over(columns), &arguments);
-        self.norm_sums(rows, columns, x, self.totals.address);
+        self.norm_sums(shape, x, self.totals.address);
         let arguments = [
             rows.into(),
             columns.into(),
@@ -68,15 +69,14 @@ impl Cuda {
     /// Normalises with these means and scales.
     pub(super) fn normalise_rows(
         &mut self,
-        rows: usize,
-        columns: usize,
+        shape: MatrixShape,
         x: &Buffer,
         (mean, scale): (u64, u64),
         weights: NormWeights<&Buffer>,
         y: &Buffer,
     ) {
         let arguments = [
-            columns.into(),
+            shape.columns.into(),
             x.into(),
             Argument::Address(mean),
             Argument::Address(scale),
@@ -84,18 +84,18 @@ impl Cuda {
             weights.bias.into(),
             y.into(),
         ];
-        self.core.each(Kernel::NormApply, rows * columns, arguments);
+        self.core.each(Kernel::NormApply, shape.values(), arguments);
     }
 
     pub(super) fn normalise_backward(
         &mut self,
-        rows: usize,
-        columns: usize,
+        shape: MatrixShape,
         x: &Buffer,
         weights: NormWeights<&mut Trained<Buffer>>,
         state: &NormState<Buffer>,
         gradient: &Buffer,
     ) {
+        let MatrixShape { rows, columns } = shape;
         let (piece, pieces) = pieces(rows);
         self.core.reserve(&mut self.sums, 2 * pieces * columns * DOUBLE);
         self.core.reserve(&mut self.columns, 2 * columns);
@@ -131,6 +131,6 @@ impl Cuda {
             (&self.columns).into(),
             Argument::from(gradient),
         ];
-        self.core.each(Kernel::NormBackward, rows * columns, arguments);
+        self.core.each(Kernel::NormBackward, shape.values(), arguments);
     }
 }

@@ -4,7 +4,9 @@ use super::Cuda;
 use super::launcher::{Argument, Buffer, Grid, Kernel, THREADS};
 use super::layout::Indices;
 use crate::deep::engine::{ADAM_BETA_1, ADAM_BETA_2, ADAM_EPSILON, dropout_stream};
-use crate::deep::fast::backend::{AdamStep, ColumnsAt, Dropout, MixWeights, RowsAt, Smoothing, Trained};
+use crate::deep::fast::backend::{
+    AdamStep, ColumnsAt, Dropout, MatrixShape, MixShape, MixWeights, RowsAt, Smoothing, Trained,
+};
 
 /// Rows summed at once, and the maximum number of such sums.
 const PIECE_ROWS: usize = 256;
@@ -29,12 +31,13 @@ pub(super) fn pieces(rows: usize) -> (usize, usize) {
 }
 
 impl Cuda {
-    pub(super) fn fill_rows(&mut self, rows: usize, columns: usize, bias: &Buffer, y: &Buffer) {
-        self.core.each(Kernel::FillRows, rows * columns, [columns.into(), bias.into(), y.into()]);
+    pub(super) fn fill_rows(&mut self, shape: MatrixShape, bias: &Buffer, y: &Buffer) {
+        self.core.each(Kernel::FillRows, shape.values(), [shape.columns.into(), bias.into(), y.into()]);
     }
 
     /// Adds the sums of the columns of x `[rows, columns]` to `totals`.
-    pub(super) fn column_sums(&mut self, rows: usize, columns: usize, x: u64, totals: &Buffer) {
+    pub(super) fn column_sums(&mut self, shape: MatrixShape, x: u64, totals: &Buffer) {
+        let MatrixShape { rows, columns } = shape;
         let (piece, pieces) = pieces(rows);
         self.core.reserve(&mut self.sums, pieces * columns);
         let arguments = [rows.into(), columns.into(), piece.into(), Argument::Address(x), Argument::from(&self.sums)];
@@ -44,36 +47,35 @@ impl Cuda {
         self.core.launch(Kernel::AddColumnTotals, Grid::over(columns), &arguments);
     }
 
-    pub(super) fn softmax_rows(&mut self, rows: usize, classes: usize, logits: &Buffer) {
-        let grid = Grid::blocks([rows.div_ceil(THREADS / WARP), 1, 1], 0);
-        self.core.launch(Kernel::Softmax, grid, &[rows.into(), classes.into(), logits.into()]);
+    pub(super) fn softmax_rows(&mut self, shape: MatrixShape, logits: &Buffer) {
+        let grid = Grid::blocks([shape.rows.div_ceil(THREADS / WARP), 1, 1], 0);
+        self.core.launch(Kernel::Softmax, grid, &[shape.rows.into(), shape.columns.into(), logits.into()]);
     }
 
     pub(super) fn cross_entropy_rows(
         &mut self,
-        rows: usize,
-        classes: usize,
+        shape: MatrixShape,
         logits: &Buffer,
         targets: &Buffer,
         scale: f32,
     ) -> f64 {
+        let MatrixShape { rows, columns: classes } = shape;
         let blocks = self.reserve_losses(rows);
         let arguments =
             [rows.into(), classes.into(), logits.into(), targets.into(), scale.into(), Argument::from(&self.sums)];
         self.sum_of_losses(Kernel::CrossEntropy, blocks, &arguments)
     }
 
-    #[allow(clippy::too_many_arguments)]
     pub(super) fn weighted_cross_entropy_rows(
         &mut self,
-        rows: usize,
-        classes: usize,
+        shape: MatrixShape,
         logits: &Buffer,
         targets: &Buffer,
         weights: &Buffer,
         smoothing: Smoothing,
         scale: f32,
     ) -> f64 {
+        let MatrixShape { rows, columns: classes } = shape;
         let blocks = self.reserve_losses(rows);
         let arguments = [
             rows.into(),
@@ -117,75 +119,65 @@ impl Cuda {
 
     pub(super) fn dropout_rows(
         &mut self,
-        rows: usize,
-        columns: usize,
+        shape: MatrixShape,
         dropout: Dropout,
         places: &Buffer,
         x: &Buffer,
         y: &Buffer,
     ) {
+        let columns = shape.columns;
         let stream = dropout_stream(dropout.seed, dropout.step, dropout.place);
         let arguments =
             [columns.into(), Argument::Long(stream), dropout.rate.into(), places.into(), x.into(), y.into()];
-        self.core.each(Kernel::Dropout, rows * columns, arguments);
+        self.core.each(Kernel::Dropout, shape.values(), arguments);
     }
 
     /// Copies the rows of x to their places in y or, with [`Kernel::TakeRows`], the rows at these places in x to y.
     pub(super) fn move_rows(
         &mut self,
         kernel: Kernel,
-        rows: usize,
-        columns: usize,
+        shape: MatrixShape,
         x: &Buffer,
         at: RowsAt<'_, Indices>,
         y: &Buffer,
     ) {
+        let columns = shape.columns;
         let RowsAt { places, stride, offset } = at;
         let arguments =
             [columns.into(), (&places.buffer).into(), stride.into(), offset.into(), x.into(), Argument::from(y)];
-        self.core.each(kernel, rows * columns, arguments);
+        self.core.each(kernel, shape.values(), arguments);
     }
 
     /// Copies x to columns of y or, with [`Kernel::TakeColumns`], columns of x to y.
-    pub(super) fn move_columns(
-        &mut self,
-        kernel: Kernel,
-        rows: usize,
-        columns: usize,
-        x: &Buffer,
-        at: ColumnsAt,
-        y: &Buffer,
-    ) {
-        let arguments = [columns.into(), at.total.into(), at.first.into(), x.into(), Argument::from(y)];
-        self.core.each(kernel, rows * columns, arguments);
+    pub(super) fn move_columns(&mut self, kernel: Kernel, shape: MatrixShape, x: &Buffer, at: ColumnsAt, y: &Buffer) {
+        let arguments = [shape.columns.into(), at.total.into(), at.first.into(), x.into(), Argument::from(y)];
+        self.core.each(kernel, shape.values(), arguments);
     }
 
     pub(super) fn scatter_rows(
         &mut self,
-        rows: usize,
-        columns: usize,
+        shape: MatrixShape,
         x: &Buffer,
         ids: &Indices,
         table_rows: usize,
         table: &Buffer,
     ) {
+        let MatrixShape { rows, columns } = shape;
         self.core.reserve(&mut self.rows, table_rows * columns);
         let sums = self.rows.address;
         self.scatter.sum(&mut self.core, columns, x.address, &ids.host[..rows], table_rows, sums);
         self.core.each(Kernel::Add, table_rows * columns, [Argument::Address(sums), table.into()]);
     }
 
-    #[allow(clippy::too_many_arguments)]
     pub(super) fn mix_layers(
         &mut self,
-        rows: usize,
-        layers: usize,
-        columns: usize,
+        shape: MixShape,
         sums: &Buffer,
         weights: MixWeights<&Buffer>,
         dy: &Buffer,
         dx: &Buffer,
     ) {
+        let MixShape { rows, layers, columns } = shape;
         let arguments = [
             layers.into(),
             columns.into(),
@@ -198,17 +190,15 @@ impl Cuda {
         self.core.each(Kernel::MixLayersBackward, rows * layers * columns, arguments);
     }
 
-    #[allow(clippy::too_many_arguments)]
     pub(super) fn mix_rows(
         &mut self,
-        rows: usize,
-        layers: usize,
-        columns: usize,
+        shape: MixShape,
         x: &Buffer,
         places: &Buffer,
         weights: MixWeights<&Buffer>,
         y: &Buffer,
     ) {
+        let MixShape { rows, layers, columns } = shape;
         let arguments = [
             layers.into(),
             columns.into(),
@@ -221,17 +211,15 @@ impl Cuda {
         self.core.launch(Kernel::Mix, Grid::blocks([rows, 1, 1], 0), &arguments);
     }
 
-    #[allow(clippy::too_many_arguments)]
     pub(super) fn mix_gradients(
         &mut self,
-        rows: usize,
-        layers: usize,
-        columns: usize,
+        shape: MixShape,
         x: &Buffer,
         places: &Buffer,
         weights: MixWeights<&mut Trained<Buffer>>,
         dy: &Buffer,
     ) {
+        let MixShape { rows, layers, columns } = shape;
         let pieces = rows.div_ceil(MIX_ROWS);
         self.core.reserve(&mut self.sums, layers * pieces * DOUBLE);
         self.core.reserve(&mut self.totals, layers * DOUBLE);

@@ -1,7 +1,7 @@
 //! Checks every layer of transformers against its definition in double precision: the forward pass directly, and the
 //! gradients against central differences.
 
-use super::super::backend::NormWeights;
+use super::super::backend::{MatrixShape, NormWeights};
 use super::super::cpu::Cpu;
 use super::super::transformer::{HeadsShape, Projected, StepsShape, TransformerBackend};
 use super::layers::{check_gradient, check_some, check_values, dot, numbers, trained, wide};
@@ -25,20 +25,21 @@ fn normalise(columns: usize, x: &[f64], weight: &[f64], bias: &[f64]) -> Vec<f64
 fn rows_are_normalised_by_their_own_moments() {
     // More rows than one task processes, and columns that fill neither lanes nor blocks.
     for [rows, columns] in [[3, 5], [130, 41], [2, 64]] {
-        let x = numbers(rows * columns, 1);
+        let shape = MatrixShape { rows, columns };
+        let x = numbers(shape.values(), 1);
         let (mut weight, mut bias) = (trained(numbers(columns, 2)), trained(numbers(columns, 3)));
         let dy = numbers(rows * columns, 4);
         for mut device in [Cpu::new(), Cpu::portable()] {
             let (mut moments, mut y) = (Vec::new(), vec![9.0; dy.len()]);
             let weights = NormWeights { weight: &weight.value, bias: &bias.value };
-            device.layer_norm([rows, columns], &x, weights, &mut moments, &mut y);
+            device.layer_norm(shape, &x, weights, &mut moments, &mut y);
             let (wx, ww, wb) = (wide(&x), wide(&weight.value), wide(&bias.value));
             check_values("layer norm", &y, &normalise(columns, &wx, &ww, &wb));
             weight.gradient.fill(0.0);
             bias.gradient.fill(0.0);
             let mut gradient = dy.clone();
             let weights = NormWeights { weight: &mut weight, bias: &mut bias };
-            device.layer_norm_backward([rows, columns], &x, weights, &moments, &mut gradient);
+            device.layer_norm_backward(shape, &x, weights, &moments, &mut gradient);
             check_some("x", &x, &gradient, |x| dot(&normalise(columns, x, &ww, &wb), &dy));
             check_some("weight", &weight.value, &weight.gradient, |w| dot(&normalise(columns, &wx, w, &wb), &dy));
             check_some("bias", &bias.value, &bias.gradient, |b| dot(&normalise(columns, &wx, &ww, b), &dy));

@@ -9,9 +9,9 @@ use rand::RngExt;
 use super::Cuda;
 use crate::deep::engine::DropoutPlace;
 use crate::deep::fast::backend::{
-    AdamStep, Attended, Backend, ColumnsAt, Dropout, LinearShape, LstmInput, LstmShape, LstmState, LstmWeights,
-    MixWeights, NO_TARGET, NormState, NormWeights, PairGradient, PoolInput, PoolShape, RowsAt, SlotShape, Smoothing,
-    Trained,
+    AdamStep, Attended, Backend, ColumnsAt, Dropout, LinearShape, LinearWeights, Lookup, LstmGradients, LstmInput,
+    LstmPairGradients, LstmShape, LstmState, LstmWeights, MatrixShape, MixShape, MixWeights, NO_TARGET, NormState,
+    NormWeights, PairGradient, PoolInput, PoolShape, RowsAt, SlotShape, Slots, Smoothing, Trained,
 };
 use crate::deep::fast::cpu::Cpu;
 use crate::deep::fast::packing::Packing;
@@ -140,11 +140,13 @@ impl<B: Backend> Recorder<'_, B> {
         let mut weight = self.trained("weight", outputs * inputs, 1.0);
         let mut bias = self.trained("bias", outputs, 1.0);
         let mut y = self.room(rows * outputs);
-        self.device.linear(shape, &x, &weight.value, &bias.value, &mut y);
+        let values = LinearWeights { weight: &weight.value, bias: &bias.value };
+        self.device.linear(shape, &x, values, &mut y);
         self.keep(&format!("{name} y"), &y, rows * outputs);
         let mut dx = self.room(rows * inputs);
         for accumulate in [false, true] {
-            self.device.linear_backward(shape, &x, &dy, &mut weight, &mut bias, &mut dx, accumulate);
+            let trained = LinearWeights { weight: &mut weight, bias: &mut bias };
+            self.device.linear_backward(shape, &x, &dy, trained, &mut dx, accumulate);
         }
         self.keep(&format!("{name} dx"), &dx, rows * inputs);
         self.keep(&format!("{name} weight"), &weight.gradient, outputs * inputs);
@@ -224,12 +226,14 @@ impl<B: Backend> Recorder<'_, B> {
                 None => PairGradient::Each(dx.each_mut()),
                 Some(_) => PairGradient::Shared(gradient),
             };
-            device.lstm_pair_backward(shape, packing, inputs_now, trained, states.each_mut(), dh.each_mut(), to);
+            let gradients = LstmPairGradients { outputs: dh.each_mut(), inputs: to };
+            device.lstm_pair_backward(shape, packing, inputs_now, trained, states.each_mut(), gradients);
         } else {
             let layers = inputs_now.into_iter().zip(trained).zip(&mut states).zip(&mut dh).zip(&mut dx);
             for ((((input, weights), state), dh), dx) in layers {
                 let to = if vocabulary.is_some() { &mut *gradient } else { dx };
-                device.lstm_backward(shape, packing, input, weights, state, dh, to);
+                let gradients = LstmGradients { output: dh, input: to };
+                device.lstm_backward(shape, packing, input, weights, state, gradients);
             }
         }
         match vocabulary {
@@ -248,13 +252,14 @@ impl<B: Backend> Recorder<'_, B> {
     }
 
     fn losses(&mut self, rows: usize, classes: usize) {
+        let shape = MatrixShape { rows, columns: classes };
         let mut generator = seed::generator(1, "targets");
         let mut target = |row: usize| if row % 5 == 3 { NO_TARGET } else { generator.random_range(0..classes as u32) };
         let targets: Vec<u32> = (0..rows).map(&mut target).collect();
         let targets = self.indices(&targets);
         let logits: Vec<f32> = numbers("logits", rows * classes).iter().map(|value| 20.0 * value).collect();
         let mut values = self.up(&logits);
-        let loss = self.device.cross_entropy(rows, classes, &mut values, &targets, 0.25);
+        let loss = self.device.cross_entropy(shape, &mut values, &targets, 0.25);
         self.found.push((format!("cross-entropy {rows}x{classes}"), vec![loss as f32]));
         self.keep(&format!("cross-entropy {rows}x{classes} gradient"), &values, rows * classes);
         let targets: Vec<u32> = (0..rows).map(|row| (row * 7 % classes) as u32).collect();
@@ -262,24 +267,25 @@ impl<B: Backend> Recorder<'_, B> {
         let weights: Vec<f32> = numbers("class weights", classes).iter().map(|value| 1.5 + value).collect();
         let (weights, mut values) = (self.up(&weights), self.up(&logits));
         let smoothing = Smoothing { kept: 0.8, spread: 0.2 / classes as f32 };
-        let loss = self.device.weighted_cross_entropy(rows, classes, &mut values, &targets, &weights, smoothing, 0.25);
+        let loss = self.device.weighted_cross_entropy(shape, &mut values, &targets, &weights, smoothing, 0.25);
         self.found.push((format!("weighted cross-entropy {rows}x{classes}"), vec![loss as f32]));
         self.keep(&format!("weighted cross-entropy {rows}x{classes} gradient"), &values, rows * classes);
         let mut values = self.up(&logits);
-        self.device.softmax(rows, classes, &mut values);
+        self.device.softmax(shape, &mut values);
         self.keep(&format!("softmax {rows}x{classes}"), &values, rows * classes);
     }
 
     fn element_wise(&mut self, rows: usize, columns: usize) {
-        let count = rows * columns;
+        let shape = MatrixShape { rows, columns };
+        let count = shape.values();
         let places: Vec<u32> = (0..rows as u32).map(|row| row * 7 % 1000).collect();
         let places = self.indices(&places);
         let dropout = Dropout { seed: 3, step: 5, place: DropoutPlace::Elmo { direction: 1, layer: 0 }, rate: 0.3 };
         let mut x = self.up(&numbers("x", count));
         let mut y = self.room(count);
-        self.device.dropout(rows, columns, dropout, &places, &x, &mut y);
+        self.device.dropout(shape, dropout, &places, &x, &mut y);
         self.keep("dropout", &y, count);
-        self.device.dropout_in_place(rows, columns, dropout, &places, &mut x);
+        self.device.dropout_in_place(shape, dropout, &places, &mut x);
         self.keep("dropout in place", &x, count);
         let mut x = self.up(&numbers("relu", count));
         self.device.relu(count, &mut x);
@@ -306,6 +312,7 @@ impl<B: Backend> Recorder<'_, B> {
 
     fn norms(&mut self, rows: usize, columns: usize) {
         let name = format!("norm {rows}x{columns}");
+        let shape = MatrixShape { rows, columns };
         let x: Vec<f32> = numbers("x", rows * columns).iter().map(|value| 3.0 + value).collect();
         let x = self.up(&x);
         let mut weight = self.trained("norm weight", columns, 1.0);
@@ -317,13 +324,13 @@ impl<B: Backend> Recorder<'_, B> {
         };
         let mut y = self.room(rows * columns);
         let values = NormWeights { weight: &weight.value, bias: &bias.value };
-        self.device.batch_norm(rows, columns, &x, values, 0.1, &mut state, &mut y);
+        self.device.batch_norm(shape, &x, values, 0.1, &mut state, &mut y);
         self.keep(&format!("{name} y"), &y, rows * columns);
         self.keep(&format!("{name} running mean"), &state.running_mean, columns);
         self.keep(&format!("{name} running variance"), &state.running_variance, columns);
         let mut gradient = self.up(&numbers("dy", rows * columns));
         let trained = NormWeights { weight: &mut weight, bias: &mut bias };
-        self.device.batch_norm_backward(rows, columns, &x, trained, &state, &mut gradient);
+        self.device.batch_norm_backward(shape, &x, trained, &state, &mut gradient);
         // With a single row the normalised values are 0, and so is the gradient up to rounding.
         if rows > 1 {
             self.keep(&format!("{name} dx"), &gradient, rows * columns);
@@ -331,7 +338,7 @@ impl<B: Backend> Recorder<'_, B> {
         self.keep(&format!("{name} weight"), &weight.gradient, columns);
         self.keep(&format!("{name} bias"), &bias.gradient, columns);
         let values = NormWeights { weight: &weight.value, bias: &bias.value };
-        self.device.batch_norm_fixed(rows, columns, &x, values, &state, &mut y);
+        self.device.batch_norm_fixed(shape, &x, values, &state, &mut y);
         self.keep(&format!("{name} fixed"), &y, rows * columns);
     }
 
@@ -382,26 +389,28 @@ impl<B: Backend> Recorder<'_, B> {
         let mut pooled = self.room(rows * columns);
         self.device.pool(&self.packing, PoolShape::mean(columns), PoolInput::Rows(&query), &mut pooled);
         let mut table = self.up(&numbers("table", 11 * columns));
-        self.device.scatter_add(states, columns, &dx, &ids, 11, &mut table);
+        self.device.scatter_add(MatrixShape { rows: states, columns }, &dx, &ids, 11, &mut table);
         self.keep(&format!("scatter {name}"), &table, 11 * columns);
         let places: Vec<u32> = (0..rows as u32).rev().collect();
         let places = self.indices(&places);
+        let shape = MatrixShape { rows, columns };
         let at = |offset| RowsAt { places: &places, stride: 3, offset };
         let mut larger = self.up(&numbers("larger", (3 * rows + 4) * columns));
-        self.device.put_rows(rows, columns, &pooled, at(4), &mut larger);
+        self.device.put_rows(shape, &pooled, at(4), &mut larger);
         self.keep(&format!("put {name}"), &larger, (3 * rows + 4) * columns);
-        self.device.take_rows(rows, columns, &larger, at(1), &mut pooled);
+        self.device.take_rows(shape, &larger, at(1), &mut pooled);
         self.keep(&format!("take {name}"), &pooled, rows * columns);
         let ids = self.indices(&(0..rows).map(|row| (row * 3 % 7) as u32).collect::<Vec<_>>());
         let tables = ["table", "other table"].map(|purpose| self.up(&numbers(purpose, rows.max(7) * columns)));
         let places = self.indices(&(0..rows).rev().map(|row| row as u32).collect::<Vec<_>>());
-        self.device.add_looked_up(rows, columns, &tables[0], &ids, &tables[1], &places, &mut pooled);
+        let lookups = [Lookup { table: &tables[0], ids: &ids }, Lookup { table: &tables[1], ids: &places }];
+        self.device.add_looked_up(shape, lookups, &mut pooled);
         self.keep(&format!("look up {name}"), &pooled, rows * columns);
         let at = ColumnsAt { total: columns + 3, first: 2 };
         let mut wider = self.up(&numbers("wider", rows * at.total));
-        self.device.put_columns(rows, columns, &pooled, at, &mut wider);
+        self.device.put_columns(shape, &pooled, at, &mut wider);
         self.keep(&format!("put columns {name}"), &wider, rows * at.total);
-        self.device.take_columns(rows, columns, &wider, ColumnsAt { first: 0, ..at }, &mut pooled);
+        self.device.take_columns(shape, &wider, ColumnsAt { first: 0, ..at }, &mut pooled);
         self.keep(&format!("take columns {name}"), &pooled, rows * columns);
     }
 
@@ -413,12 +422,13 @@ impl<B: Backend> Recorder<'_, B> {
         let lengths = self.indices(&lengths);
         let mut weight = self.trained("slot weight", 2 * columns, 1.0);
         let (mut shares, mut y) = (self.room(rows * slots), self.room(rows * 2 * columns));
-        self.device.slot_attention(shape, &x, &lengths, &weight.value, &mut shares, &mut y);
+        self.device.slot_attention(shape, Slots { x: &x, lengths: &lengths }, &weight.value, &mut shares, &mut y);
         self.keep(&format!("{name} shares"), &shares, rows * slots);
         self.keep(&format!("{name} y"), &y, rows * 2 * columns);
         let dy = self.up(&numbers("dy", rows * 2 * columns));
         let mut dx = self.room(rows * 2 * slots * columns);
-        self.device.slot_attention_backward(shape, &x, &lengths, &mut weight, &shares, &dy, &mut dx);
+        let used = Slots { x: &x, lengths: &lengths };
+        self.device.slot_attention_backward(shape, used, &mut weight, &shares, &dy, &mut dx);
         self.keep(&format!("{name} dx"), &dx, rows * 2 * slots * columns);
         self.keep(&format!("{name} weight"), &weight.gradient, 2 * columns);
         self.device.zero(rows * columns, &mut dx);
@@ -427,6 +437,7 @@ impl<B: Backend> Recorder<'_, B> {
 
     fn mixes(&mut self, rows: usize, layers: usize, columns: usize) {
         let name = format!("mix {rows}x{layers}x{columns}");
+        let shape = MixShape { rows, layers, columns };
         let x = self.up(&numbers("x", (rows + 1) * layers * columns));
         let places: Vec<u32> = (1..=rows as u32).rev().collect();
         let places = self.indices(&places);
@@ -434,18 +445,18 @@ impl<B: Backend> Recorder<'_, B> {
         let mut gamma = self.trained("mix gamma", 1, 1.0);
         let mut y = self.room(rows * columns);
         let values = MixWeights { weight: &weight.value, gamma: &gamma.value };
-        self.device.mix(rows, layers, columns, &x, &places, values, &mut y);
+        self.device.mix(shape, &x, &places, values, &mut y);
         self.keep(&name, &y, rows * columns);
         let dy = self.up(&numbers("dy", rows * columns));
         let trained = MixWeights { weight: &mut weight, gamma: &mut gamma };
-        self.device.mix_backward(rows, layers, columns, &x, &places, trained, &dy);
+        self.device.mix_backward(shape, &x, &places, trained, &dy);
         self.keep(&format!("{name} weight"), &weight.gradient, layers);
         self.keep(&format!("{name} gamma"), &gamma.gradient, 1);
         let sums: Vec<u32> = (0..rows as u32).rev().collect();
         let sums = self.indices(&sums);
         let mut dx = self.room(rows * layers * columns);
         let values = MixWeights { weight: &weight.value, gamma: &gamma.value };
-        self.device.mix_layers_backward(rows, layers, columns, &sums, values, &dy, &mut dx);
+        self.device.mix_layers_backward(shape, &sums, values, &dy, &mut dx);
         self.keep(&format!("{name} layers"), &dx, rows * layers * columns);
     }
 }
