@@ -19,7 +19,7 @@ fn project() -> &'static Project {
             project.done(&["run", &path, "--data", "synth", "--size", "ci"]);
         }
         let packets = |count: usize| format!("[variant.packets_{count}]\nfeature.packets = {count}\n");
-        let ablation = "extends = \"paper.toml\"\ntitle = \"Packets <b> & \\\"more\\\"\"\nmodels = [\"attention_lstm\"]\n\
+        let ablation = "extends = \"paper.toml\"\ntitle = \"Packets <b> & \\\"more\\\"\\u202e\"\nmodels = [\"attention_lstm\"]\n\
                         [dataset]\nnames = [\"ctu13\"]\n[selection]\nlabel = \"traffic\"\nclasses = [\"normal\", \"botnet\"]\n";
         project.write("experiments/packets.toml", [1, 2, 3].map(packets).iter().fold(ablation.to_owned(), |all, one| all + one));
         let short = ["model.attention_lstm.epochs=2", "model.attention_lstm.elmo.epochs=1"];
@@ -51,10 +51,11 @@ fn the_page_has_every_part_and_loads_nothing() {
         "Experiment file",
         "Captures and their SHA-256",
         "expectations are not met",
-        "Packets &#60;b&#62; &#38; &#34;more&#34;",
+        "Packets &#60;b&#62; &#38; &#34;more&#34;[U+202E]",
     ] {
         assert!(page.contains(part), "{part} is not in the page");
     }
+    assert!(!page.contains('\u{202e}'), "the direction of text is overridden");
     // Nothing that a browser would fetch; addresses of datasets are plain text.
     for fetched in
         ["src=", "url(", "@import", "href=\"http", "href='http", "fetch(", "XMLHttpRequest", "var(--series-8"]

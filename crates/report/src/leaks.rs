@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use super::table::visible;
 use super::{Cell, Column, ReportError, Table, file_error};
 use etcbench_evaluate::{Metric, Summary};
 use etcbench_experiment::SplitLeaks;
@@ -145,7 +146,7 @@ pub fn leak_text(leaks: &[SplitLeaks]) -> Result<String, ReportError> {
         }
         text += &format!("\n{}\n", section.fields.to_markdown());
     }
-    Ok(text)
+    Ok(visible(&text))
 }
 
 fn leak_section(variant: &str, reports: &[&LeakReport]) -> LeakSection {

@@ -2,8 +2,8 @@
 
 use askama::Template;
 
-use super::Figures;
 use super::table::{Look, TableView};
+use super::{Figures, rendered};
 use crate::ReportError;
 use crate::drawing::Looks;
 use crate::leaderboard::{BoardCard, Leaderboard, RefusedEntry};
@@ -77,5 +77,5 @@ pub(crate) fn leaderboard_page(board: &Leaderboard) -> Result<String, ReportErro
         history: TableView::new(&board.history, &Look::default()),
         refused: &board.refused,
     };
-    page.render().map_err(|problem| ReportError::Page(problem.to_string()))
+    rendered(&page)
 }

@@ -17,6 +17,7 @@ pub(super) use leaderboard::leaderboard_page;
 
 use super::drawing::{Figure, Looks};
 use super::results::{Report, ReportedRun};
+use super::table::visible;
 use super::{Cell, Column, ReportError, Table};
 use run::RunSection;
 pub(super) use run::minute;
@@ -97,7 +98,13 @@ pub(super) fn page(report: &Report) -> Result<String, ReportError> {
             .map(|(_, table)| TableView::new(table, &Look { titled: true, ..Look::default() }))
             .collect(),
     };
-    page.render().map_err(|problem| ReportError::Page(problem.to_string()))
+    rendered(&page)
+}
+
+/// Renders a page. Names of classes, captures and models are other people's: none may change the direction of text.
+fn rendered(page: &impl Template) -> Result<String, ReportError> {
+    let html = page.render().map_err(|problem| ReportError::Page(problem.to_string()))?;
+    Ok(visible(&html))
 }
 
 fn contents(report: &Report) -> Vec<(String, &str)> {
