@@ -7,8 +7,8 @@ default:
     @just --list --unsorted
 
 # Tables 1 to 5 on the recorded captures in the repository, in small sizes and two at a time: a first look in three minutes.
-demo *options: build
-    {{ etcbench }} reproduce all --data lab --size demo --jobs 2 {{ options }}
+demo *options='--jobs 2': build
+    {{ etcbench }} reproduce all --data lab --size demo {{ options }}
 
 # The same on generated captures.
 demo-synth *options: build
