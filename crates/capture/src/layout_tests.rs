@@ -25,7 +25,8 @@ struct Decoded {
 }
 
 fn decode(link_type: u32, cut: usize, frame: &[u8], tunnels: Tunnels) -> Result<Decoded, SkipReason> {
-    let file = craft::pcap(Order::Little, false, link_type, cut, &[(0, frame.to_vec())]);
+    // Not at time 0: an empty frame there is a header of zeros, which reads as the padding of a damaged file.
+    let file = craft::pcap(Order::Little, false, link_type, cut, &[(1_000_000_000, frame.to_vec())]);
     let options = ReaderOptions { tunnels, ..ReaderOptions::default() };
     let mut reader = CaptureReader::from_reader_with(Cursor::new(file), "one", &options).unwrap();
     let decoded = reader.next_packet().unwrap().map(|packet| Decoded {
