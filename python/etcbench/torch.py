@@ -189,7 +189,7 @@ class AttentionLstm(nn.Module):
 
     Examples
     --------
-    >>> network = AttentionLstm.from_file("results/.../models/as_published-attention_lstm-bytes-seed0.safetensors")  # doctest: +SKIP
+    >>> network = AttentionLstm.from_file("results/.../models/random_split-attention_lstm-bytes-seed0.safetensors")  # doctest: +SKIP
     >>> network.eval()(torch.from_numpy(features.bytes.astype("int64"))).softmax(1)  # doctest: +SKIP
     """
 

@@ -12,7 +12,7 @@ import pytest
 CHECKOUT = Path(os.environ.get("ETCBENCH_CHECKOUT", Path(__file__).parents[2]))
 
 #: Settings small and fast enough for a test: table 2 on the recorded captures.
-SMALL = {"data": "lab", "size": "demo", "variants": ["as_published"], "selection__maximum_flows_per_class": 30}
+SMALL = {"data": "lab", "size": "demo", "variants": ["random_split"], "selection__maximum_flows_per_class": 30}
 
 
 @pytest.fixture(scope="session")

@@ -146,7 +146,7 @@ def test_other_threads_go_on_while_flows_are_read(captures):
 
 
 def test_classify_says_what_the_command_line_says(run, captures, tmp_path):
-    model = run.models["as_published-random_forest-statistics-seed0"]
+    model = run.models["random_split-random_forest-statistics-seed0"]
     file = tmp_path / "classes.csv"
     assert command("classify", model, *captures, "--probabilities", "-o", file).returncode == 0
     expected = pandas.read_csv(file)

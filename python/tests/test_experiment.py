@@ -15,10 +15,10 @@ from conftest import SMALL, command
 def test_features_and_splits_are_those_of_export(project):
     experiment = etcbench.Experiment("table2", models=["random_forest"], project=project, **SMALL)
     folder = project / "arrays"
-    words = ["--data", "lab", "--size", "demo", "--variants", "as_published"]
+    words = ["--data", "lab", "--size", "demo", "--variants", "random_split"]
     setting = ["--set", "selection.maximum_flows_per_class=30"]
     assert command("--project", project, "export", "table2", *words, *setting, "-o", folder).returncode == 0
-    folder /= "as_published"
+    folder /= "random_split"
     features = experiment.features()
     assert features.bytes.dtype == numpy.uint16 and features.bytes.shape == (len(features), 6, 128)
     for name in ("bytes", "statistics", "labels"):
@@ -53,11 +53,11 @@ def test_a_run_is_stored_and_read_back(run):
     assert run.changes == [] and run.folder.is_dir()
     scores = run.records.where(metric="macro_f1", class_=None)
     assert len(scores) == 4 and ((scores["value"] > 0.3) & (scores["value"] <= 1)).all()
-    name = "as_published-random_forest-statistics-seed0"
+    name = "random_split-random_forest-statistics-seed0"
     assert name in run.predictions and "table2" in run.tables
     predictions = run.predictions[name]
     measured = etcbench.metrics(predictions["class"], predictions["predicted"])
-    row = {"variant": "as_published", "model": "random_forest", "input": "statistics"}
+    row = {"variant": "random_split", "model": "random_forest", "input": "statistics"}
     stored = run.records.where(metric="accuracy", class_=None, **row)
     assert measured["accuracy"] == stored["value"][0]
     matrix, names = run.confusion(**row)
@@ -74,7 +74,7 @@ def test_a_run_is_stored_and_read_back(run):
 
 
 def test_the_command_line_has_the_same_results(run, shared_project, project):
-    words = ["--data", "lab", "--size", "demo", "--variants", "as_published", "--models", "random_forest,knn"]
+    words = ["--data", "lab", "--size", "demo", "--variants", "random_split", "--models", "random_forest,knn"]
     done = command(
         "--project", project, "run", "experiments/table2.toml", *words, "--set", "selection.maximum_flows_per_class=30",
         cwd=project,
@@ -101,12 +101,12 @@ def test_models_are_ranked_over_tables(shared_project, run):
     other = etcbench.Experiment("table3", models=["random_forest", "knn"], project=shared_project, **SMALL).run()
     (ranking,) = etcbench.rank([run, other.name], project=shared_project)
     assert len(ranking.models) == 4 and ranking.models["mean_rank"].tolist() == sorted(ranking.models["mean_rank"])
-    assert ranking.variant == "as_published" and len(ranking.tables) == 2
+    assert ranking.variant == "random_split" and len(ranking.tables) == 2
 
 
 def test_an_interrupt_stops_a_run_and_the_same_call_goes_on(project):
     experiment = etcbench.Experiment(
-        "table2", data="lab", size="demo", models=["attention_lstm"], variants=["as_published"], project=project
+        "table2", data="lab", size="demo", models=["attention_lstm"], variants=["random_split"], project=project
     )
     begun = threading.Event()
     # Python installs no handler if it was started with interrupts ignored, like background jobs.
@@ -137,7 +137,7 @@ def test_an_exception_of_the_listener_reaches_the_caller(project):
 
 
 def test_weights_are_arrays_by_name(run):
-    weights = etcbench.weights(run.models["as_published-knn-statistics-seed0"])
+    weights = etcbench.weights(run.models["random_split-knn-statistics-seed0"])
     assert weights.metadata["model"] == "knn" and len(weights.description["classes"]) == 10
     assert all(isinstance(array, numpy.ndarray) for array in weights.arrays.values())
     assert json.loads(weights.metadata["columns"])[0] == weights.description["statistic_names"][0]

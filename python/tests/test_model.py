@@ -88,7 +88,7 @@ def test_a_model_of_one_line_scores_as_by_hand(own_project):
     rows = features.bytes.reshape(len(features), -1)
     by_hand = sklearn.ensemble.ExtraTreesClassifier(20, random_state=0).fit(rows[split.training], features.labels[split.training])
     expected = by_hand.predict(rows[split.test])
-    found = run.predictions["as_published-extra-trees-bytes-seed0"]
+    found = run.predictions["random_split-extra-trees-bytes-seed0"]
     assert found["flow_id"].tolist() == [features.flow_ids[row] for row in split.test]
     assert found["predicted"].tolist() == [features.class_names[place] for place in expected]
 

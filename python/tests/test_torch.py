@@ -43,7 +43,7 @@ def test_what_does_not_fit_is_told(run, project):
     from etcbench.torch import AttentionLstm, Elmo
 
     with pytest.raises(etcbench.EtcbenchError, match="'knn'"):
-        AttentionLstm.from_file(run.models["as_published-knn-bytes-seed0"])
+        AttentionLstm.from_file(run.models["random_split-knn-bytes-seed0"])
     with pytest.raises(etcbench.EtcbenchError, match="pooling"):
         Elmo(8, 8, 1, bytes=4, pooling="states")
     with pytest.raises(etcbench.EtcbenchError, match="shape"):

@@ -21,7 +21,7 @@ use crate::storage::{self, counted};
 #[derive(Args)]
 #[command(after_help = with_models("Examples:
   etcbench run experiments/ustc-traffic.toml --models {OTHER} --seeds 1 --save-models
-  etcbench classify results/ustc-traffic-.../models/as_published-{OTHER}-bytes-seed0.safetensors new.pcap
+  etcbench classify results/ustc-traffic-.../models/random_split-{OTHER}-bytes-seed0.safetensors new.pcap
   etcbench classify MODEL captures/*.pcap.gz --format jsonl -o flows.jsonl
   etcbench classify MODEL capture.pcapng --probabilities | csvlook
   tcpdump -i eth0 -U -w - | etcbench classify MODEL -

@@ -88,7 +88,7 @@ struct DividedAs {
     /// Number of seeds (0, 1, ...), or a list such as 3,5,8.
     #[arg(long, value_name = "N|LIST", value_parser = super::run::parse_seeds)]
     seeds: Option<super::run::Seeds>,
-    /// Only these variants of the experiment, such as as_published.
+    /// Only these variants of the experiment, such as random_split.
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     variants: Vec<String>,
 }

@@ -34,8 +34,8 @@ use crate::storage::counted;
   etcbench features data/mine/*.pcap --relative-to data/mine -o flows.parquet    # captures named as in splits
   etcbench features capture.pcap --columns cicflowmeter -o flows.csv
   etcbench features capture.pcap --format nprint --payload-bytes 64 -o packets.csv
-  etcbench features --experiment table2 --variants as_published --seeds 1 -o table2.parquet  # labels, class and part
-  etcbench features --experiment table2 --variants as_published --seeds 1 --format png -o images
+  etcbench features --experiment table2 --variants random_split --seeds 1 -o table2.parquet  # labels, class and part
+  etcbench features --experiment table2 --variants random_split --seeds 1 --format png -o images
   tcpdump -i eth0 -c 10000 -w - | etcbench features - --format csv -o -
 
   python: pandas.read_parquet(\"flows.parquet\")  or  polars.read_parquet(\"flows.parquet\")
@@ -78,7 +78,7 @@ pub(super) struct FeaturesArguments {
     /// Number of the experiment's seeds (0, 1, ...), or a list such as 3,5,8; each has a column of parts.
     #[arg(long, value_name = "N|LIST", value_parser = parse_seeds, requires = "experiment")]
     seeds: Option<Seeds>,
-    /// The variant of the experiment, such as as_published.
+    /// The variant of the experiment, such as random_split.
     #[arg(long = "variants", value_name = "NAME", requires = "experiment")]
     variant: Option<String>,
     /// Whether the two directions of a five-tuple form one flow (`bidirectional`) or two (`unidirectional`).

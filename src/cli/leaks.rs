@@ -28,7 +28,7 @@ pub(super) struct Divided {
     /// Number of seeds (0, 1, ...), or a list such as 3,5,8.
     #[arg(long, value_name = "N|LIST", value_parser = parse_seeds)]
     pub(super) seeds: Option<Seeds>,
-    /// Only these variants of the experiment, such as as_published.
+    /// Only these variants of the experiment, such as random_split.
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(super) variants: Vec<String>,
 }
@@ -75,7 +75,7 @@ impl Divided {
 #[command(after_help = "Examples:
   etcbench data leaks table2
   etcbench data leaks table2 --data synth --size demo --seeds 1
-  etcbench data leaks experiments/ustc-application.toml --variants as_published -o leaks.json")]
+  etcbench data leaks experiments/ustc-application.toml --variants random_split -o leaks.json")]
 pub(super) struct LeaksArguments {
     #[command(flatten)]
     divided: Divided,

@@ -128,7 +128,7 @@ fn runs(project: &Path) -> Vec<String> {
     run_folders(project).into_iter().map(line).collect()
 }
 
-/// `2026-03-01 09:30 UTC; macro F1 0.981±0.004, svm · bytes · as_published; --set feature.packets=8`; `None` for runs
+/// `2026-03-01 09:30 UTC; macro F1 0.981±0.004, svm · bytes · random_split; --set feature.packets=8`; `None` for runs
 /// of versions that stored none of it.
 fn told_apart(facts: &RunFacts) -> Option<String> {
     // Seconds are only for machines.

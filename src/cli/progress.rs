@@ -235,15 +235,15 @@ mod tests {
                 bar.set_draw_target(ProgressDrawTarget::term_like(Box::new(terminal.clone())));
                 let template = template(width.into(), steps > 0, estimates);
                 bar.set_style(ProgressStyle::with_template(&template).unwrap());
-                bar.set_prefix("as_published attention_lstm bytes seed0 of a name that is far too long");
+                bar.set_prefix("random_split attention_lstm bytes seed0 of a name that is far too long");
                 bar.set_message(
                     "epoch 12 of 40, loss 0.1234, macro F1 of the validation part 0.9876, and more of the like",
                 );
                 bar.tick();
             }
             let lines = terminal.1.lock().unwrap().clone();
-            let told: Vec<&String> = lines.iter().filter(|line| line.contains("as_publ")).collect();
-            assert!(told.len() >= 3, "{lines:?}");
+            let prefixed: Vec<&String> = lines.iter().filter(|line| line.contains("random_")).collect();
+            assert!(prefixed.len() >= 3, "{lines:?}");
             assert!(lines.iter().all(|line| line.chars().count() <= width.into()), "{lines:?}");
             assert!(lines.iter().any(|line| line.contains(" left")), "{lines:?}");
         }

@@ -35,7 +35,7 @@ pub(super) struct Options {
     seeds: Option<Seeds>,
     #[arg(long, value_name = "LIST", value_delimiter = ',', help = models_help())]
     models: Vec<String>,
-    /// Only these variants of the experiment, such as as_published.
+    /// Only these variants of the experiment, such as random_split.
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     variants: Vec<String>,
     /// Where deep models train: auto, cpu, cuda or cuda:N.

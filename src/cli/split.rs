@@ -11,8 +11,8 @@ use crate::split::{Split, write_splits};
 /// `etcbench split`.
 #[derive(Args)]
 #[command(after_help = "Examples:
-  etcbench split table2 --variants as_published -o split.csv
-  etcbench split table2 --variants as_published --set split.method=grouped --seeds 1 -o grouped.csv
+  etcbench split table2 --variants random_split -o split.csv
+  etcbench split table2 --variants random_split --set split.method=grouped --seeds 1 -o grouped.csv
   etcbench run experiments/table2.toml --set split.method=file --set split.path=split.csv")]
 pub(super) struct SplitArguments {
     #[command(flatten)]

@@ -41,7 +41,7 @@ fn experiment(name: &str) -> String {
     let rest = match name {
         "ablation-n" => "[sweep.feature]\npackets = [2, 4]\n",
         "tuning" => "[tune]\nsearch = \"grid\"\nbudget = 2\n[tune.space.svm]\n[tune.space.random_forest]\n",
-        _ => "[variant.as_published]\n[variant.without_shortcuts]\nfeature.masks = [\"ip_addresses\"]\n",
+        _ => "[variant.random_split]\n[variant.without_shortcuts]\nfeature.masks = [\"ip_addresses\"]\n",
     };
     let models = match name {
         "table2" | "table3" => "[\"svm\", \"random_forest\", \"attention_lstm\"]",
@@ -130,11 +130,11 @@ fn prepare(project: &Path) {
         "etcbench reproduce all --data synth --size demo",
         "etcbench run table2 --data synth --size ci --overwrite",
         "sed -i 's/trees = 4/trees = 2/' experiments/table2.toml && etcbench run table2 --data synth --size ci",
-        "etcbench run table2 --save-models && cp results/table2-iscxvpn2016-full/models/as_published-random_forest-*.safetensors MODEL",
+        "etcbench run table2 --save-models && cp results/table2-iscxvpn2016-full/models/random_split-random_forest-*.safetensors MODEL",
         "etcbench check table2 --update --write && etcbench check table2 --data synth --size ci --update --write",
         "mkdir -p ../before/results && cp -r results/table2-synth-ci ../before/results/",
         "etcbench data verify iscxvpn2016 --manifest ours.json && cp ours.json theirs.json",
-        "etcbench split table2 --variants as_published -o split.csv",
+        "etcbench split table2 --variants random_split -o split.csv",
         "etcbench run ablation-n --jobs 2",
         "etcbench pretrain table2 --variants without_shortcuts --seed 3 -o elmo.safetensors",
         "etcbench run table2 --data lab --size demo && etcbench submission pack table2-lab-demo -o table2.etcbundle",

@@ -239,7 +239,7 @@ mod tests {
         assert_eq!(names, ["packets", "packets-masked", "captures", "captures-masked"]);
         let (rung, masked) = Rung::of_variant("captures-masked").unwrap();
         assert_eq!((rung.name, masked), ("captures", true));
-        assert!(Rung::of_variant("as_published").is_none());
+        assert!(Rung::of_variant("random_split").is_none());
         // Every step starts from an earlier rung.
         for (place, rung) in RUNGS.iter().enumerate() {
             let all: Vec<&str> = RUNGS.iter().map(|rung| rung.name).collect();

@@ -59,7 +59,7 @@ pub use plan::{
 };
 pub use pretrain::{PretrainedElmo, Recipe, pretrain_datasets, pretrain_experiment, show_elmo};
 pub use provenance::Provenance;
-pub use record::{Record, RunKey};
+pub use record::{Record, RunKey, current_variant};
 pub use run::{
     FailedFit, FittedRow, Generator, LeftOutVariant, Run, Settings, SplitRun, VariantRun, device_name, divide,
     results_folder, results_name, run,

@@ -264,7 +264,7 @@ impl PlannedRun {
         self.folder.join("units").join(format!("{number:05}.json"))
     }
 
-    /// Formats a unit as `table2, as_published, seed 3`.
+    /// Formats a unit as `table2, random_split, seed 3`.
     pub fn unit_name(&self, number: usize) -> String {
         let PlannedUnit { experiment, unit } = &self.units[number];
         format!("{}, {}, seed {}", self.experiments[*experiment].name, unit.variant, unit.seed)

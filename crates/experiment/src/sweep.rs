@@ -325,8 +325,8 @@ mod tests {
             assert_eq!(own, None);
             assert_eq!((found[0].0, found[1].0), ("feature.packets", "split"));
         }
-        assert_eq!(coordinates("as_published"), (Some("as_published"), vec![]));
-        assert_eq!(coordinates("as_published, a=1"), (Some("as_published"), vec![("a", "1")]));
+        assert_eq!(coordinates("random_split"), (Some("random_split"), vec![]));
+        assert_eq!(coordinates("random_split, a=1"), (Some("random_split"), vec![("a", "1")]));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::ReportError;
 use etcbench_evaluate::{Metric, Summary};
-use etcbench_experiment::{Record, RunKey};
+use etcbench_experiment::{Record, RunKey, current_variant};
 use etcbench_model::{Implementation, ModelKind};
 
 /// One experiment on one dataset in one size, whose records share a table.
@@ -31,14 +31,13 @@ impl RowKey {
             model: key.model.clone(),
             input: key.input.clone(),
             implementation: key.implementation.clone(),
-            variant: key.variant.clone(),
+            variant: current_variant(&key.variant).to_owned(),
         }
     }
 
     /// Returns whether a fit belongs to the row.
     pub(crate) fn is_of(&self, key: &RunKey) -> bool {
-        (&self.model, &self.input, &self.implementation, &self.variant)
-            == (&key.model, &key.input, &key.implementation, &key.variant)
+        *self == Self::of(key)
     }
 
     /// Returns the model and its input, followed by the implementation unless it is the default.
@@ -188,7 +187,7 @@ impl Aggregate {
 
 fn variant_rank(row: &RowKey) -> usize {
     match row.variant.as_str() {
-        "as_published" => 0,
+        "random_split" => 0,
         "without_shortcuts" => 1,
         _ => 2,
     }

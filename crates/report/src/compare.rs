@@ -251,8 +251,8 @@ mod tests {
     fn run(experiment: &str, commit: &str, values: &[f64]) -> StoredRun {
         let mut records = Vec::new();
         for (seed, value) in values.iter().enumerate() {
-            records.push(record("as_published", "svm", seed as u64, None, "accuracy", *value));
-            records.push(record("as_published", "svm", seed as u64, None, "fit_wall_seconds", 2.0 * value));
+            records.push(record("random_split", "svm", seed as u64, None, "accuracy", *value));
+            records.push(record("random_split", "svm", seed as u64, None, "fit_wall_seconds", 2.0 * value));
         }
         let provenance = serde_json::from_value(serde_json::json!({
             "version": "0.1.0", "commit": commit, "system": "linux x86_64", "processor": null, "threads": 2,

@@ -192,7 +192,7 @@ mod tests {
 
     fn test(test: PairedTest, seed: Option<u64>, pair: [&str; 2], values: [f64; 2], p_value: f64) -> Comparison {
         Comparison {
-            variant: "as_published".to_owned(),
+            variant: "random_split".to_owned(),
             test,
             metric: "accuracy".to_owned(),
             seed,
@@ -228,8 +228,8 @@ mod tests {
             "\
 | variant      | model | input | against the best | its input | accuracy | McNemar < 0.05 | largest p | macro F1 |
 | ------------ | ----- | ----- | ---------------- | --------- | -------: | -------------: | --------: | -------: |
-| as_published | svm   | bytes | random_forest    | bytes     |   -0.050 |              2 |     0.001 |   -0.050 |
-| as_published | knn   | bytes | random_forest    | bytes     |   -0.150 |              2 |     0.001 |          |"
+| random_split | svm   | bytes | random_forest    | bytes     |   -0.050 |              2 |     0.001 |   -0.050 |
+| random_split | knn   | bytes | random_forest    | bytes     |   -0.150 |              2 |     0.001 |          |"
         );
         assert!(table.notes[1].contains("says nothing over so few"), "{:?}", table.notes);
         assert!(table.to_csv().unwrap().contains("wilcoxon_adjusted_p_value"));
@@ -254,7 +254,7 @@ mod tests {
     fn a_line_that_is_no_comparison_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("comparisons.csv");
-        std::fs::write(&path, "variant,test\nas_published,chance\n").unwrap();
+        std::fs::write(&path, "variant,test\nrandom_split,chance\n").unwrap();
         assert!(read_comparisons(&path).unwrap_err().to_string().contains("comparisons.csv: CSV"));
     }
 }

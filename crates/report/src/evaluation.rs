@@ -274,7 +274,7 @@ mod tests {
     fn line(kind: EvaluationKind, condition: &str, metric: &str, value: f64) -> Line {
         let text = |text: &str| text.to_owned();
         Line {
-            variant: text("as_published"),
+            variant: text("random_split"),
             model: text("svm"),
             input: text("bytes"),
             implementation: text("fast"),
@@ -317,7 +317,7 @@ mod tests {
         assert!(tables[3].1.to_markdown().contains("log loss, before"), "{}", tables[3].1.to_markdown());
         let figures = evaluation_figures(&lines, "t");
         let names: Vec<&str> = figures.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["first_packets-as_published", "zeroed_bytes-svm-bytes-as_published"]);
+        assert_eq!(names, ["first_packets-random_split", "zeroed_bytes-svm-bytes-random_split"]);
         let drawn = figures[1].1.to_svg_file();
         assert!(drawn.contains("0.400") && drawn.contains("-0.050"), "{drawn}");
     }

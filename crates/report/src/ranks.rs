@@ -151,13 +151,13 @@ mod tests {
         {
             for (model, value) in ["knn", "svm", "random_forest"].into_iter().zip(values) {
                 for seed in 0..2 {
-                    let mut one = record("as_published", model, seed, None, "macro_f1", value + seed as f64 / 100.0);
+                    let mut one = record("random_split", model, seed, None, "macro_f1", value + seed as f64 / 100.0);
                     one.key.experiment = experiment.to_owned();
                     records.push(one);
                 }
             }
         }
-        let mut alone = record("as_published", "majority", 0, None, "macro_f1", 0.1);
+        let mut alone = record("random_split", "majority", 0, None, "macro_f1", 0.1);
         alone.key.experiment = "table1".to_owned();
         records.push(alone);
         // One table of another variant ranks nothing.
@@ -167,7 +167,7 @@ mod tests {
         assert_eq!(rankings.len(), 1);
         let table = ranking_table(&rankings[0]).to_markdown();
         let expected = "\
-**Mean ranks by macro_f1 over 3 tables (as_published)**
+**Mean ranks by macro_f1 over 3 tables (random_split)**
 
 | model         | input | mean rank | groups |
 | ------------- | ----- | --------: | ------ |

@@ -216,7 +216,7 @@ mod tests {
             let records: Vec<Record> = drawn
                 .into_iter()
                 .map(|(seed, class, value)| {
-                    let mut record = record("as_published", "svm", seed, class.as_deref(), "f1", 0.0);
+                    let mut record = record("random_split", "svm", seed, class.as_deref(), "f1", 0.0);
                     record.value = value;
                     record
                 })
@@ -237,14 +237,14 @@ mod tests {
 
     #[test]
     fn records_of_before_have_their_epochs_in_the_names_of_metrics() {
-        let mut records = vec![record("as_published", "svm", 0, None, "accuracy", 0.5)];
+        let mut records = vec![record("random_split", "svm", 0, None, "accuracy", 0.5)];
         for (epoch, metric) in [(1, "elmo_pretraining_training_loss"), (12, "classifier_training_validation_macro_f1")]
         {
-            let mut one = record("as_published", "svm", 0, None, metric, 0.25);
+            let mut one = record("random_split", "svm", 0, None, metric, 0.25);
             one.epoch = Some(epoch);
             records.push(one);
         }
-        let start = "table3,iscxvpn2016,full,as_published,svm,bytes,fast,0,0,,,";
+        let start = "table3,iscxvpn2016,full,random_split,svm,bytes,fast,0,0,,,";
         let before = format!(
             "experiment,dataset,size,variant,model,input,implementation,seed,fold,class,predicted,setting,metric,value\n\
              {start},accuracy,0.5\n{start},elmo_pretraining_epoch_1_training_loss,0.25\n\
@@ -254,7 +254,7 @@ mod tests {
         let csv = folder.path().join("records.csv");
         std::fs::write(&csv, before).unwrap();
         assert_eq!(read_records(&csv).unwrap(), records);
-        let start = "{\"experiment\":\"table3\",\"dataset\":\"iscxvpn2016\",\"size\":\"full\",\"variant\":\"as_published\",\
+        let start = "{\"experiment\":\"table3\",\"dataset\":\"iscxvpn2016\",\"size\":\"full\",\"variant\":\"random_split\",\
                      \"model\":\"svm\",\"input\":\"bytes\",\"implementation\":\"fast\",\"seed\":0,\"fold\":0,\"class\":null,\
                      \"predicted\":null,\"setting\":null";
         let before = format!("{start},\"metric\":\"elmo_pretraining_epoch_1_training_loss\",\"value\":0.25}}\n");
@@ -276,11 +276,11 @@ mod tests {
             read_records(&path).unwrap_err().to_string()
         };
         let path = folder.path().join("good.jsonl");
-        write_records(&path, &[record("as_published", "svm", 0, None, "accuracy", 0.5)]).unwrap();
+        write_records(&path, &[record("random_split", "svm", 0, None, "accuracy", 0.5)]).unwrap();
         let good = std::fs::read_to_string(&path).unwrap();
         assert_eq!(
             good,
-            "{\"experiment\":\"table3\",\"dataset\":\"iscxvpn2016\",\"size\":\"full\",\"variant\":\"as_published\",\
+            "{\"experiment\":\"table3\",\"dataset\":\"iscxvpn2016\",\"size\":\"full\",\"variant\":\"random_split\",\
              \"model\":\"svm\",\"input\":\"bytes\",\"implementation\":\"fast\",\"seed\":0,\"fold\":0,\"class\":null,\
              \"predicted\":null,\"setting\":null,\"epoch\":null,\"metric\":\"accuracy\",\"value\":0.5}\n"
         );
@@ -291,7 +291,7 @@ mod tests {
         );
         assert!(write("c.csv", "experiment,metric\na,b\n").contains("missing field"));
         assert!(write("d.parquet", "").contains("ends in .jsonl or .csv"));
-        let mut bad = record("as_published", "svm", 0, None, "accuracy", f64::NAN);
+        let mut bad = record("random_split", "svm", 0, None, "accuracy", f64::NAN);
         assert!(write_records(&path, &[bad.clone()]).unwrap_err().to_string().contains("not a finite number"));
         bad.value = None;
         bad.class = Some(String::new());

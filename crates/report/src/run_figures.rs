@@ -272,14 +272,14 @@ mod tests {
     fn variants_are_points_where_their_names_say_so() {
         let at = |axis: &str, value: &str| (axis.to_owned(), value.to_owned());
         assert_eq!(
-            places(&["as_published, feature.packets=4, masks=none", "feature.packets=8"]),
+            places(&["random_split, feature.packets=4, masks=none", "feature.packets=8"]),
             [
-                ("as_published".to_owned(), vec![at("feature.packets", "4"), at("masks", "none")]),
+                ("random_split".to_owned(), vec![at("feature.packets", "4"), at("masks", "none")]),
                 (String::new(), vec![at("feature.packets", "8")])
             ]
         );
         assert_eq!(places(&["packets_1", "packets_2", "packets_12"])[2].1, [at("packets", "12")]);
-        for other in [&["as_published", "without_shortcuts"][..], &["packets_1", "bytes_2", "bytes_3"]] {
+        for other in [&["random_split", "without_shortcuts"][..], &["packets_1", "bytes_2", "bytes_3"]] {
             assert!(places(other).iter().all(|(_, coordinates)| coordinates.is_empty()));
         }
     }

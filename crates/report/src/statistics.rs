@@ -87,10 +87,10 @@ mod tests {
     fn every_metric_has_its_intervals_and_an_undefined_one_says_so() {
         let mut records = Vec::new();
         for (seed, value) in [(0, 0.8), (1, 0.9)] {
-            records.push(record("as_published", "svm", seed, None, "accuracy", value));
-            records.push(record("as_published", "svm", seed, None, "accuracy_bootstrap_low", value - 0.1));
-            records.push(record("as_published", "svm", seed, None, "accuracy_bootstrap_high", value + 0.05));
-            let mut undefined = record("as_published", "svm", seed, Some("chat"), "precision", 0.0);
+            records.push(record("random_split", "svm", seed, None, "accuracy", value));
+            records.push(record("random_split", "svm", seed, None, "accuracy_bootstrap_low", value - 0.1));
+            records.push(record("random_split", "svm", seed, None, "accuracy_bootstrap_high", value + 0.05));
+            let mut undefined = record("random_split", "svm", seed, Some("chat"), "precision", 0.0);
             undefined.value = None;
             records.push(undefined);
         }

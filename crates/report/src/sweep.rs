@@ -147,7 +147,7 @@ mod tests {
     fn a_sweep_has_a_curve_and_other_records_have_none() {
         let names: Vec<String> = sweep_figures(&records()).unwrap().into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["over-feature.packets"]);
-        let other = [record("as_published", "svm", 0, None, "macro_f1", 0.5)];
+        let other = [record("random_split", "svm", 0, None, "macro_f1", 0.5)];
         assert!(sweep_figures(&other).unwrap().is_empty() && !is_sweep(&other));
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::aggregate::{Measured, RowKey, aggregate};
 use super::{Cell, Column, ReportError, Table, file_error};
 use etcbench_evaluate::Metric;
-use etcbench_experiment::Record;
+use etcbench_experiment::{Record, current_variant};
 use etcbench_model::Implementation;
 use etcbench_storage::declarative::unknown;
 
@@ -220,7 +220,7 @@ impl Tolerance {
             model: self.model.clone(),
             input: self.input.clone(),
             implementation: self.implementation.clone(),
-            variant: self.variant.clone(),
+            variant: current_variant(&self.variant).to_owned(),
         }
     }
 
@@ -424,9 +424,9 @@ mod tests {
     fn records() -> Vec<Record> {
         let mut records = Vec::new();
         for (seed, accuracy) in [(0, 0.9), (1, 0.92)] {
-            records.push(record("as_published", "svm", seed, None, "accuracy", accuracy));
-            records.push(record("as_published", "svm", seed, None, "macro_f1", accuracy - 0.1));
-            records.push(record("as_published", "svm", seed, None, "fit_wall_seconds", 3.0));
+            records.push(record("random_split", "svm", seed, None, "accuracy", accuracy));
+            records.push(record("random_split", "svm", seed, None, "macro_f1", accuracy - 0.1));
+            records.push(record("random_split", "svm", seed, None, "fit_wall_seconds", 3.0));
         }
         records
     }
@@ -443,7 +443,7 @@ dataset = \"iscxvpn2016\"
 size = \"full\"
 
 [[tolerance]]
-variant = \"as_published\"
+variant = \"random_split\"
 model = \"svm\"
 input = \"bytes\"
 metric = \"accuracy\"
@@ -452,7 +452,7 @@ deviation = 0.0424
 seeds = 2
 
 [[tolerance]]
-variant = \"as_published\"
+variant = \"random_split\"
 model = \"svm\"
 input = \"bytes\"
 metric = \"macro_f1\"
@@ -468,6 +468,16 @@ seeds = 2
         assert_eq!(ToleranceFile::read(&path).unwrap(), file);
         let verdicts = check(&records(), &file).unwrap();
         assert!(verdicts.len() == 2 && verdicts.iter().all(|verdict| verdict.within && verdict.seeds == 2));
+
+        // The variant's former name, in the file or in the records.
+        let mut former = file.clone();
+        former.tolerance.iter_mut().for_each(|tolerance| tolerance.variant = "as_published".to_owned());
+        let mut old = records();
+        old.iter_mut().for_each(|record| record.key.variant = "as_published".to_owned());
+        for (records, file) in [(&records(), &former), (&old, &file)] {
+            assert!(check(records, file).unwrap().iter().all(|verdict| verdict.within && verdict.seeds == 2));
+            assert!(rows_without_expectation(records, file).unwrap().is_empty());
+        }
         let table = verdict_table(&verdicts);
         assert_eq!((table.title.as_str(), table.rows.len()), ("all 2 expectations are met", 0));
     }
@@ -486,8 +496,8 @@ seeds = 2
 
 | model | input | variant      | class | metric   | expected | deviation | measured | out by | seeds |
 | ----- | ----- | ------------ | ----- | -------- | -------: | --------: | -------: | -----: | ----: |
-| svm   | bytes | as_published |       | accuracy |   0.9100 |    0.0424 |   0.8600 | 0.0076 |     2 |
-| svm   | bytes | as_published |       | macro_f1 |   0.8100 |    0.0424 |    — [a] |        |     0 |
+| svm   | bytes | random_split |       | accuracy |   0.9100 |    0.0424 |   0.8600 | 0.0076 |     2 |
+| svm   | bytes | random_split |       | macro_f1 |   0.8100 |    0.0424 |    — [a] |        |     0 |
 
 - [a] no record of it
 ";

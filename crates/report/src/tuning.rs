@@ -146,11 +146,11 @@ mod tests {
 
     #[test]
     fn tuning_shows_every_setting_and_how_often_it_was_chosen() {
-        let mut records = vec![record("as_published", "svm", 0, None, "accuracy", 0.5)];
+        let mut records = vec![record("random_split", "svm", 0, None, "accuracy", 0.5)];
         assert!(tuning_tables(&records).is_empty());
         for (seed, scores) in [(0, [0.5, 0.75]), (1, [0.7, 0.25])] {
             for (setting, score) in ["cost = 10.0", "cost = 1.0"].iter().zip(scores) {
-                let mut record = record("as_published", "svm", seed, None, "tuning_macro_f1", score);
+                let mut record = record("random_split", "svm", seed, None, "tuning_macro_f1", score);
                 record.setting = Some((*setting).to_owned());
                 records.push(record.clone());
                 if score >= 0.7 {
@@ -164,8 +164,8 @@ mod tests {
 
 | model | input | variant      | setting     | validation F1 | chosen |  of |
 | ----- | ----- | ------------ | ----------- | ------------: | -----: | --: |
-| svm   | bytes | as_published | cost = 10.0 |   0.600±0.141 |      1 |   2 |
-| svm   | bytes | as_published | cost = 1.0  |   0.500±0.354 |      1 |   2 |
+| svm   | bytes | random_split | cost = 10.0 |   0.600±0.141 |      1 |   2 |
+| svm   | bytes | random_split | cost = 1.0  |   0.500±0.354 |      1 |   2 |
 ";
         let tables = tuning_tables(&records);
         assert!(tables[0].to_markdown().starts_with(expected), "{}", tables[0].to_markdown());

@@ -245,6 +245,22 @@ mod tests {
     }
 
     #[test]
+    fn a_variant_is_selected_by_its_former_name_too() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments/table2.toml");
+        let overrides = Overrides { variants: vec!["as_published".to_owned()], ..Overrides::default() };
+        let experiment = read_experiment(&path, &overrides).unwrap();
+        let names: Vec<&str> = experiment.variants.iter().map(|variant| variant.name.as_str()).collect();
+        assert_eq!(names, ["random_split"]);
+
+        let folder = tempfile::tempdir().unwrap();
+        let own = folder.path().join("own.toml");
+        let text = experiment.resolved.to_string().replace("random_split", "as_published");
+        std::fs::write(&own, text).unwrap();
+        let experiment = read_experiment(&own, &overrides).unwrap();
+        assert_eq!(experiment.variants[0].name, "as_published", "a file's own variant keeps its name");
+    }
+
+    #[test]
     fn a_size_wins_over_what_is_said_on_a_dataset() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments/table1.toml");
         let overrides = Overrides { data: vec!["lab".into()], size: Some("demo".into()), ..Overrides::default() };

@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use super::super::evaluation::EvaluationOptions;
 use super::super::ladder::{LADDER, LadderOptions};
+use super::super::record::current_variant;
 use super::super::sweep::{self, Sweep, VARIANT_SECTIONS};
 use super::super::tune::TuneOptions;
 use super::parse::Layers;
@@ -233,15 +234,19 @@ fn variant_tables(
 ) -> Result<Vec<(String, toml::Table)>, DeclarativeError> {
     let content = |problem: String| DeclarativeError::Content { origin: origin.to_owned(), problem };
     let sweep = document.sweep.as_ref().map(|table| Sweep::read(table, origin)).transpose()?;
+    // A variant's former name selects it, unless the file itself still uses that name.
+    let renamed = |name: &str| match document.variant.contains_key(name) {
+        true => name.to_owned(),
+        false => current_variant(name).to_owned(),
+    };
+    let wanted: Vec<String> = wanted.iter().map(|name| renamed(name.trim())).collect();
     // An alternative may be named without its axis, unless a variant has the same name.
     let coordinate = |name: &str| match document.variant.contains_key(name) {
         true => None,
         false => sweep.as_ref().and_then(|sweep| sweep.coordinate_of(name)),
     };
-    let (points, wanted): (Vec<String>, Vec<String>) = wanted
-        .iter()
-        .map(|name| coordinate(name.trim()).unwrap_or_else(|| name.trim().to_owned()))
-        .partition(|name| name.contains('='));
+    let (points, wanted): (Vec<String>, Vec<String>) =
+        wanted.iter().map(|name| coordinate(name).unwrap_or_else(|| name.clone())).partition(|name| name.contains('='));
     let mut unknown: Vec<String> = Vec::new();
     let points = match &mut document.sweep {
         None => {

@@ -48,10 +48,10 @@ fn seeded_records() -> Vec<Record> {
     for seed in 0..2 {
         let change = seed as f64 / 50.0;
         for model in ["attention_lstm", "svm"] {
-            records.extend(model_records("as_published", model, seed, 0.9 + change));
+            records.extend(model_records("random_split", model, seed, 0.9 + change));
             records.extend(model_records("without_shortcuts", model, seed, 0.7 + change));
         }
-        for variant in ["as_published", "without_shortcuts"] {
+        for variant in ["random_split", "without_shortcuts"] {
             for (class, precision) in [("voip", 0.5), ("chat", 0.75)] {
                 records.push(record(variant, "attention_lstm", seed, Some(class), "precision", precision + change));
                 records.push(record(variant, "attention_lstm", seed, Some(class), "recall", 0.25));
@@ -75,9 +75,9 @@ fn tables_show_models_variants_and_published_numbers() {
 
 | class     | variant           |   precision |      recall |          F1 | in CI | support |
 | --------- | ----------------- | ----------: | ----------: | ----------: | ----- | ------: |
-| voip      | as_published      | 0.510±0.014 | 0.250±0.000 | 0.310±0.014 | –     |      40 |
+| voip      | random_split      | 0.510±0.014 | 0.250±0.000 | 0.310±0.014 | –     |      40 |
 | voip      | without_shortcuts | 0.510±0.014 | 0.250±0.000 | 0.310±0.014 | –     |      40 |
-| chat      | as_published      | 0.760±0.014 | 0.250±0.000 | 0.310±0.014 | –     |      40 |
+| chat      | random_split      | 0.760±0.014 | 0.250±0.000 | 0.310±0.014 | –     |      40 |
 | chat      | without_shortcuts | 0.760±0.014 | 0.250±0.000 | 0.310±0.014 | –     |      40 |
 | voip      | published         |   0.898 [a] |       0.902 |       0.900 |       |         |
 | chat      | published         |   0.956 [a] |       0.892 |       0.923 |       |         |
@@ -98,9 +98,9 @@ support times recall over precision, must be all flows, and only voip has a reca
 
 | model          | input | variant           |    accuracy |   precision |      recall |          F1 | in CI | fit (s) | predict (s) |
 | -------------- | ----- | ----------------- | ----------: | ----------: | ----------: | ----------: | ----- | ------: | ----------: |
-| svm            | bytes | as_published      | 0.910±0.014 | 0.900±0.014 | 0.890±0.014 | 0.880±0.014 |       |  910±14 | 0.910±0.014 |
+| svm            | bytes | random_split      | 0.910±0.014 | 0.900±0.014 | 0.890±0.014 | 0.880±0.014 |       |  910±14 | 0.910±0.014 |
 | svm            | bytes | without_shortcuts | 0.710±0.014 | 0.700±0.014 | 0.690±0.014 | 0.680±0.014 |       |  710±14 | 0.710±0.014 |
-| attention_lstm | bytes | as_published      | 0.910±0.014 | 0.900±0.014 | 0.890±0.014 | 0.880±0.014 | (A)   |  910±14 | 0.910±0.014 |
+| attention_lstm | bytes | random_split      | 0.910±0.014 | 0.900±0.014 | 0.890±0.014 | 0.880±0.014 | (A)   |  910±14 | 0.910±0.014 |
 | attention_lstm | bytes | without_shortcuts | 0.710±0.014 | 0.700±0.014 | 0.690±0.014 | 0.680±0.014 | –     |  710±14 | 0.710±0.014 |
 | attention_lstm |       | published         |   0.942 [a] |             |             |             |       |         |             |
 ";
@@ -143,17 +143,17 @@ fn one_seed_has_no_deviation_and_undefined_values_are_explained() {
             record.value = None;
         }
     }
-    records.push(record("as_published", "attention_lstm", 0, None, "undefined_precision_classes", 1.0));
+    records.push(record("random_split", "attention_lstm", 0, None, "undefined_precision_classes", 1.0));
     let tables = tables(&records, TableLayout::Classes, &[]).unwrap();
     let classes = tables[0].to_markdown();
     assert!(!classes.contains('±'), "{classes}");
-    assert!(classes.contains("| voip  | as_published      |     — [a] |  0.250 | 0.300 |      40 |"), "{classes}");
+    assert!(classes.contains("| voip  | random_split      |     — [a] |  0.250 | 0.300 |      40 |"), "{classes}");
     assert!(classes.contains("- [a] undefined: the class was never predicted\n"), "{classes}");
     let models = tables[1].to_markdown();
     assert!(models.contains("- [a] a class was never predicted: its precision counts as 0\n"), "{models}");
     assert_eq!(models.matches("[a]").count(), 2, "{models}");
     let csv = tables[0].to_csv().unwrap();
-    assert!(csv.contains("voip,bytes,fast,as_published,,,undefined: the class was never predicted,0.25,"), "{csv}");
+    assert!(csv.contains("voip,bytes,fast,random_split,,,undefined: the class was never predicted,0.25,"), "{csv}");
 
     let mut two = seeded_records();
     let index = two.iter().position(|record| record.metric == "precision").unwrap();
@@ -164,15 +164,15 @@ fn one_seed_has_no_deviation_and_undefined_values_are_explained() {
 
 #[test]
 fn a_record_given_twice_is_an_error() {
-    let records = vec![record("as_published", "svm", 0, None, "accuracy", 0.5); 2];
+    let records = vec![record("random_split", "svm", 0, None, "accuracy", 0.5); 2];
     let error = tables(&records, TableLayout::Models, &[]).unwrap_err().to_string();
-    assert!(error.contains("accuracy of svm (bytes, as_published) class (all) seed 0"), "{error}");
+    assert!(error.contains("accuracy of svm (bytes, random_split) class (all) seed 0"), "{error}");
 }
 
 #[test]
 fn runs_of_other_data_are_other_tables_and_the_reference_is_named() {
     let mut records = seeded_records();
-    for mut record in model_records("as_published", "svm", 0, 0.5) {
+    for mut record in model_records("random_split", "svm", 0, 0.5) {
         record.key.size = "smoke".to_owned();
         record.key.implementation = "reference".to_owned();
         records.push(record);
