@@ -46,7 +46,7 @@ def test_keys_are_given_in_any_of_three_forms(checkout):
     with pytest.raises(etcbench.EtcbenchError, match="did you mean `table2`"):
         etcbench.Experiment("tabel2", project=checkout)
     with pytest.raises(etcbench.EtcbenchError, match="variant"):
-        etcbench.Experiment("table2", project=checkout, data="lab").features("as_publishd")
+        etcbench.Experiment("table2", project=checkout, data="lab").features("random_splt")
 
 
 def test_a_run_is_stored_and_read_back(run):
