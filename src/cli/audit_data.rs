@@ -1,10 +1,11 @@
-//! `etcbench audit-data`: checks what a split released as arrays gives away. No captures are needed: it looks for
+//! `etcbench audit-data`: checks what a split released as arrays, words or images gives away. No captures are needed: it looks for
 //! duplicates and windows of the same rows across parts, contradicting labels, and classes predicted by one column or
 //! byte.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use ndarray::Array2;
@@ -24,16 +25,20 @@ use crate::split::Split;
 #[command(
     after_help = "The names of arrays determine their content: X, data or features for rows, y or labels for classes,
 and train, val or test for the part. Rows of integers from 0 to 255 are read as bytes, all others as columns.
+Tables have columns `label` and `text_a` with hexadecimal words, as ET-BERT's; images are in folders per class, as
+YaTC's, with a byte per grey pixel. Here too the names of files and folders state the part.
 
 Examples:
   etcbench audit-data dataset.npz                      X_train, y_train, X_test, y_test in it
   etcbench audit-data train.npz test.npz               X and y in each
   etcbench audit-data x_datagram_train.npy y_train.npy x_datagram_test.npy y_test.npy
+  etcbench audit-data train_dataset.tsv test_dataset.tsv
+  etcbench audit-data images                           images/train/CLASS/*.png, images/test/CLASS/*.png
 
 Exit code 1 if something leaks beyond chance."
 )]
 pub(super) struct AuditDataArguments {
-    /// `.npz` and `.npy` files.
+    /// `.npz`, `.npy` and `.tsv` files, or folders of images.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 }
@@ -62,9 +67,9 @@ pub(super) fn audit_data(arguments: &AuditDataArguments) -> anyhow::Result<Verdi
     }
     let find = |name: &str| parts.iter().position(|part| part.name == name);
     let (Some(train), Some(test)) = (find("train"), find("test")) else {
-        let names: Vec<&str> = parts.iter().map(|part| part.name.as_str()).collect();
+        let names: Vec<&str> = parts.iter().map(|part| part.name).collect();
         anyhow::bail!(
-            "the parts are {}; names of arrays or files must contain `train` and `test` to identify the two sides",
+            "the parts are {}; names of arrays, files or folders must contain `train` and `test` to identify the two sides",
             names.join(", ")
         );
     };
@@ -101,11 +106,14 @@ pub(super) fn audit_data(arguments: &AuditDataArguments) -> anyhow::Result<Verdi
     Ok(if found { Verdict::CheckFailed } else { Verdict::Done })
 }
 
-/// Returns the classes of parts, ascending.
-fn classes(parts: &[ReleasedPart]) -> Vec<i64> {
-    let mut classes: Vec<i64> = parts.iter().flat_map(|part| part.labels.iter().copied()).collect();
-    classes.sort_unstable();
-    classes.dedup();
+/// Returns the classes of parts, ascending: by their numbers if all are integers, else by name.
+fn classes(parts: &[ReleasedPart]) -> Vec<Arc<str>> {
+    let classes: BTreeSet<&Arc<str>> = parts.iter().flat_map(|part| &part.labels).collect();
+    let mut classes: Vec<Arc<str>> = classes.into_iter().cloned().collect();
+    let number = |class: &Arc<str>| class.parse::<i64>().ok();
+    if classes.iter().all(|class| number(class).is_some()) {
+        classes.sort_by_key(number);
+    }
     classes
 }
 
@@ -114,7 +122,7 @@ fn features(parts: &[ReleasedPart]) -> FeatureSet {
     let classes = classes(parts);
     let width = parts.first().map_or(0, |part| part.width);
     let values: Vec<f32> = parts.iter().flat_map(|part| part.values.iter().copied()).collect();
-    let labels: Vec<i64> = parts.iter().flat_map(|part| part.labels.iter().copied()).collect();
+    let labels: Vec<&Arc<str>> = parts.iter().flat_map(|part| &part.labels).collect();
     let of_bytes = values.iter().all(|value| value.fract() == 0.0 && (0.0..=255.0).contains(value));
     let rows = labels.len();
     let (tokens, columns) = if of_bytes {
@@ -133,15 +141,15 @@ fn features(parts: &[ReleasedPart]) -> FeatureSet {
         end: 0,
         packet: None,
     };
-    let place: BTreeMap<i64, u32> = classes.iter().copied().zip(0..).collect();
+    let place: BTreeMap<&Arc<str>, u32> = classes.iter().zip(0..).collect();
     FeatureSet {
         tokens,
         statistics: Array2::from_shape_fn((rows, columns), |(row, column)| values[row * width + column]),
         statistic_names: (0..columns).map(|column| format!("column_{column}")).collect(),
         sequences: Array2::zeros((rows, 0)),
         flowpics: Array2::zeros((rows, 0)),
-        labels: labels.iter().map(|label| place[label]).collect(),
-        class_names: classes.iter().map(i64::to_string).collect(),
+        labels: labels.iter().map(|&label| place[label]).collect(),
+        class_names: classes.iter().map(|class| class.to_string()).collect(),
         provenance: (0..rows as u32).map(provenance).collect(),
     }
 }

@@ -132,7 +132,7 @@ enum Command {
     List(list::ListArguments),
     /// Check published tables for impossible arithmetic; exit code 1 if something is impossible.
     Audit(audit::AuditArguments),
-    /// Check a released split (arrays) for leaks: duplicates, windows of the same flows, labels predicted by one
+    /// Check a released split (arrays, words or images) for leaks: duplicates, windows of the same flows, labels predicted by one
     /// column; exit code 1 if something leaks beyond chance.
     AuditData(audit_data::AuditDataArguments),
     /// Rebuild the tables of a stored run from its records, without training.

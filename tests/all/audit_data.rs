@@ -44,6 +44,16 @@ fn npz(path: &Path, members: &[(&str, Vec<u8>)]) {
     archive.finish().unwrap();
 }
 
+/// Encodes a row of 96 bytes as a grey image of 12 x 8 pixels.
+fn png_of(row: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, 12, 8);
+    encoder.set_color(png::ColorType::Grayscale);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.write_header().unwrap().write_image_data(row).unwrap();
+    bytes
+}
+
 type Part = (Vec<Vec<u8>>, Vec<u8>);
 
 /// Generates rows of two classes without leaks: a byte matches the class in seven of ten.
@@ -134,6 +144,38 @@ fn what_a_released_split_leaks_is_named() {
     let arguments: Vec<&str> = std::iter::once("audit-data").chain(files.iter().map(String::as_str)).collect();
     let output = project.etcbench(&arguments);
     assert!(String::from_utf8_lossy(&output.stdout).contains("10.0 % of the test flows have the same bytes"));
+
+    // The same as tables of overlapping words, and as images.
+    let folder = project.path("words");
+    fs::create_dir(&folder).unwrap();
+    for (name, part) in [("train", &twice[0]), ("test", &twice[1])] {
+        let mut table = "label\ttext_a\n".to_owned();
+        for (row, class) in part.0.iter().zip(&part.1) {
+            let words: Vec<String> = row.windows(2).map(|pair| format!("{:02x}{:02x}", pair[0], pair[1])).collect();
+            table += &format!("{class}\t{}\n", words.join(" "));
+        }
+        fs::write(folder.join(format!("{name}_dataset.tsv")), table).unwrap();
+        for (number, (row, class)) in part.0.iter().zip(&part.1).enumerate() {
+            let folder = project.path(&format!("images/{name}/class{class}"));
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join(format!("{number}.png")), png_of(row)).unwrap();
+        }
+    }
+    for paths in
+        [&["words/train_dataset.tsv", "words/test_dataset.tsv"][..], &["images"], &["images/train", "images/test"]]
+    {
+        let output = project.etcbench(&[&["audit-data"], paths].concat());
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{paths:?}: {printed}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(printed.contains("train: 200 rows of 96 values, 2 classes"), "{printed}");
+        assert!(printed.contains("10.0 % of the test flows have the same bytes"), "{printed}");
+    }
+    project.write("images/test/class1/0.png", b"not an image");
+    project.refused(&["audit-data", "images"], &["class1/0.png", "it is not a PNG image"]);
+    project.refused(&["audit-data", "images/test/class0"], &["in a folder per class"]);
+    project.refused(&["audit-data", "words"], &["words", "contains no PNG images"]);
+    project.write("words/test_dataset.tsv", b"label\ttext\n");
+    project.refused(&["audit-data", "words/test_dataset.tsv"], &["lacks columns `label` and `text_a`"]);
 
     project.refused(&arguments[..3], &["must contain `train` and `test`"]);
     project.refused(&["audit-data", "apart/y_train.npy"], &["y_train.npy", "0 array(s) of rows and 1 of classes"]);

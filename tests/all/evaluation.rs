@@ -32,6 +32,7 @@ fn rows(path: &Path) -> Vec<Row> {
 }
 
 const ALL: &str = "first_packets = true\nmasked = [\"ports\", \"ip_addresses\"]\nbyte_ranges = 24\n\
+                   occluded = [\"lengths\", \"times\", \"directions\"]\n\
                    disturbed = [\"drop 0.2\", \"pad 128\", \"jitter 0.5\"]\nunknown_classes = [\"hls\"]\ncalibration = true";
 
 #[test]
@@ -55,7 +56,7 @@ fn scores_under_conditions_are_those_of_the_stored_answers() {
         measured.iter().find(wanted).map(|row| row["value"].parse::<f64>().unwrap())
     };
     // Bytes: three packets, two masks, two ranges of three packets, two disturbances; sequences: five packets, three
-    // disturbances; statistics: nothing of packets. All: what is unknown, and calibration.
+    // disturbances, three quantities; statistics: the quantities. All: what is unknown, and calibration.
     let mut conditions: BTreeMap<(String, String), usize> = BTreeMap::new();
     for row in measured.iter().filter(|row| row["metric"] == "macro_f1" && row["model"] == "random_forest") {
         if row["condition"] != "none" && row["kind"] != "early_decision" {
@@ -69,6 +70,12 @@ fn scores_under_conditions_are_those_of_the_stored_answers() {
     );
     assert_eq!([of("sequences", "first_packets"), of("sequences", "masked"), of("sequences", "disturbed")], [5, 0, 3]);
     assert_eq!([of("statistics", "first_packets"), of("statistics", "disturbed")], [0, 0]);
+    assert_eq!(["bytes", "sequences", "statistics"].map(|input| of(input, "occluded")), [0, 3, 3]);
+    // Lengths tell the applications apart, and the model was trained with them.
+    for input in ["sequences", "statistics"] {
+        let score = |condition: &str| value(input, "occluded", condition, "macro_f1").unwrap();
+        assert!(score("lengths") < score("none"), "{input}");
+    }
     for input in ["bytes", "sequences", "statistics"] {
         assert!(value(input, "unknown", "maximum_probability", "roc_auc").is_some(), "{input}");
         let loss = |condition: &str| value(input, "calibration", condition, "log_loss");
@@ -87,6 +94,20 @@ fn scores_under_conditions_are_those_of_the_stored_answers() {
         assert!(predictions.iter().all(|row| row["class"] != "hls" && !row.contains_key("probability_hls")));
         let unknown = under("unknown", "");
         assert!(unknown.len() > 10 && unknown.iter().all(|row| row["class"] == "hls"));
+        // Distances to the training flows: the area under the curve is the share of pairs in which the known flow is
+        // nearer, and ties count half.
+        let distances = |kind: &str| -> Vec<f64> {
+            under(kind, "").iter().map(|row| row["training_distance"].parse().unwrap()).collect()
+        };
+        let (known, unknown) = (distances("test"), distances("unknown"));
+        assert_eq!((known.len(), distances("validation").is_empty()), (predictions.len(), false));
+        let pairs = known.iter().flat_map(|known| unknown.iter().map(move |unknown| (known, unknown)));
+        let nearer: f64 = pairs
+            .map(|(known, unknown)| if known == unknown { 0.5 } else { f64::from(u8::from(known < unknown)) })
+            .sum();
+        let area = nearer / (known.len() * unknown.len()) as f64;
+        assert!((value(input, "unknown", "neighbour_distance", "roc_auc").unwrap() - area).abs() < 1e-12, "{area}");
+        assert!(under("first_packets", "1").iter().all(|row| row["training_distance"].is_empty()));
         // After all packets that it reads, a model predicts the same as for the test part.
         let last = under("first_packets", if input == "bytes" { "3" } else { "5" });
         assert_eq!(last.len(), predictions.len());

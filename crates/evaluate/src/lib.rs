@@ -23,7 +23,7 @@ pub use confusion::{Averages, ClassScores, ConfusionMatrix};
 pub use difference::{McNemar, mcnemar};
 pub use metric::{Direction, Metric, Unit};
 pub use metrics::{MetricValue, Metrics};
-pub use open_set::{OpenScore, OpenSet};
+pub use open_set::{OpenPart, OpenScore, OpenSet};
 pub use probabilistic::{
     CALIBRATION_BINS, ProbabilisticMetrics, ReliabilityBin, argmax, calibration_error_of_floats, reliability,
 };

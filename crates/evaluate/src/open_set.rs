@@ -1,5 +1,5 @@
-//! Open-set evaluation: how well a model's probabilities separate flows of its classes from flows of unseen classes,
-//! and its scores if it may reject flows.
+//! Open-set evaluation: how well a model's probabilities, or the distances to its training flows, separate flows of its
+//! classes from flows of unseen classes, and its scores if it may reject flows.
 
 use ndarray::{ArrayView1, ArrayView2};
 
@@ -13,31 +13,45 @@ pub enum OpenScore {
     MaximumProbability,
     /// The negative entropy of the probabilities.
     NegativeEntropy,
+    /// The negative distance to the k-th nearest training flow (Sun et al., 2022).
+    NeighbourDistance,
 }
 
 impl OpenScore {
-    /// Both scores, in the order of tables.
-    pub const ALL: [Self; 2] = [Self::MaximumProbability, Self::NegativeEntropy];
+    /// All scores, in the order of tables.
+    pub const ALL: [Self; 3] = [Self::MaximumProbability, Self::NegativeEntropy, Self::NeighbourDistance];
 
     /// Returns the name used in files.
     pub fn name(self) -> &'static str {
         match self {
             Self::MaximumProbability => "maximum_probability",
             Self::NegativeEntropy => "negative_entropy",
+            Self::NeighbourDistance => "neighbour_distance",
         }
     }
 
-    fn of(self, row: ArrayView1<'_, f32>) -> f64 {
+    /// Returns the score of every row; `None` if the part has no distances.
+    fn of(self, part: &OpenPart<'_>) -> Option<Vec<f64>> {
+        let of_rows =
+            |score: fn(ArrayView1<'_, f32>) -> f64| part.probabilities.rows().into_iter().map(score).collect();
         match self {
-            Self::MaximumProbability => f64::from(row.iter().copied().fold(0.0, f32::max)),
-            Self::NegativeEntropy => row
-                .iter()
-                .map(|&value| f64::from(value))
-                .filter(|value| *value > 0.0)
-                .map(|value| value * value.ln())
-                .sum(),
+            Self::MaximumProbability => Some(of_rows(|row| f64::from(row.iter().copied().fold(0.0, f32::max)))),
+            Self::NegativeEntropy => Some(of_rows(|row| {
+                let values = row.iter().map(|&value| f64::from(value)).filter(|value| *value > 0.0);
+                values.map(|value| value * value.ln()).sum()
+            })),
+            Self::NeighbourDistance => part.distances.map(|distances| distances.iter().map(|value| -value).collect()),
         }
     }
+}
+
+/// A part of the flows.
+#[derive(Debug, Clone, Copy)]
+pub struct OpenPart<'a> {
+    /// Class probabilities, shape `[rows, known classes]`.
+    pub probabilities: ArrayView2<'a, f32>,
+    /// Distance of each row to the training flows, if measured.
+    pub distances: Option<&'a [f64]>,
 }
 
 /// The fraction of known flows that a threshold accepts.
@@ -64,39 +78,48 @@ pub struct OpenSet {
 
 impl OpenSet {
     /// Measures each score on the test flows of known classes with their `labels`, and on flows of `unknown` classes.
-    /// The threshold is determined from the flows of `validation`. All three arrays have the shape `[rows, known
-    /// classes]`.
+    /// The threshold is determined from the flows of `validation`. Scores by distance are left out if a part has none.
     ///
     /// # Errors
     /// A part without rows, different lengths, rows that are not distributions.
     pub fn measure<'a>(
         labels: &[u32],
-        known: ArrayView2<'a, f32>,
-        unknown: ArrayView2<'a, f32>,
-        validation: ArrayView2<'a, f32>,
+        known: &OpenPart<'a>,
+        unknown: &OpenPart<'a>,
+        validation: &OpenPart<'a>,
     ) -> Result<Vec<(OpenScore, OpenSet)>, EvaluateError> {
-        check_labels(labels, known.nrows(), known.ncols())?;
+        check_labels(labels, known.probabilities.nrows(), known.probabilities.ncols())?;
         for part in [known, unknown, validation] {
-            if part.is_empty() {
+            if part.probabilities.is_empty() {
                 return Err(EvaluateError::Empty);
             }
-            check_distributions(part)?;
+            check_distributions(part.probabilities)?;
+            let rows = part.probabilities.nrows();
+            if let Some(distances) = part.distances.map(<[f64]>::len).filter(|&distances| distances != rows) {
+                return Err(EvaluateError::Length { labels: rows, predictions: distances });
+            }
         }
-        let of = |score: OpenScore| Ok((score, Self::of_score(score, labels, known, unknown, validation)?));
-        OpenScore::ALL.into_iter().map(of).collect()
+        let predicted =
+            Predicted { labels, known: argmax(known.probabilities), unknown: argmax(unknown.probabilities) };
+        let classes = known.probabilities.ncols();
+        let mut all = Vec::new();
+        for score in OpenScore::ALL {
+            let scores = [known, unknown, validation].map(|part| score.of(part));
+            if let [Some(known), Some(unknown), Some(validation)] = scores {
+                all.push((score, Self::of_scores(&predicted, classes, &known, &unknown, validation)?));
+            }
+        }
+        Ok(all)
     }
 
-    fn of_score<'a>(
-        score: OpenScore,
-        labels: &[u32],
-        known: ArrayView2<'a, f32>,
-        unknown: ArrayView2<'a, f32>,
-        validation: ArrayView2<'a, f32>,
+    fn of_scores(
+        predicted: &Predicted<'_>,
+        classes: usize,
+        of_known: &[f64],
+        of_unknown: &[f64],
+        of_validation: Vec<f64>,
     ) -> Result<Self, EvaluateError> {
-        let scores = |part: ArrayView2<'_, f32>| part.rows().into_iter().map(|row| score.of(row)).collect::<Vec<f64>>();
-        let (of_known, of_unknown) = (scores(known), scores(unknown));
-        let predicted = argmax(known);
-        let curve = curve(&of_known, labels, &predicted, &of_unknown);
+        let curve = curve(of_known, predicted.labels, &predicted.known, of_unknown);
         let area = |height: fn(&Point) -> f64| {
             curve
                 .windows(2)
@@ -106,26 +129,33 @@ impl OpenSet {
         let share = |scores: &[f64], threshold: f64| {
             scores.iter().filter(|&&score| score >= threshold).count() as f64 / scores.len() as f64
         };
-        let threshold = accepting(scores(validation));
-        let reject = known.ncols() as u32;
+        let threshold = accepting(of_validation);
+        let reject = classes as u32;
         let refused = |scores: &[f64], predicted: &[u32]| -> Vec<u32> {
             let pairs = scores.iter().zip(predicted);
             pairs.map(|(&score, &class)| if score >= threshold { class } else { reject }).collect()
         };
-        let mut truth = labels.to_vec();
+        let mut truth = predicted.labels.to_vec();
         truth.extend(std::iter::repeat_n(reject, of_unknown.len()));
-        let mut decided = refused(&of_known, &predicted);
-        decided.extend(refused(&of_unknown, &argmax(unknown)));
-        let confusion = ConfusionMatrix::new(&truth, &decided, known.ncols() + 1)?;
+        let mut decided = refused(of_known, &predicted.known);
+        decided.extend(refused(of_unknown, &predicted.unknown));
+        let confusion = ConfusionMatrix::new(&truth, &decided, classes + 1)?;
         Ok(Self {
             roc_auc: area(|point| point.known),
-            false_positive_rate: share(&of_unknown, accepting(of_known.clone())),
+            false_positive_rate: share(of_unknown, accepting(of_known.to_vec())),
             oscr: area(|point| point.right),
             macro_f1_with_reject: confusion.macro_average().f1,
-            rejected_known: 1.0 - share(&of_known, threshold),
-            rejected_unknown: 1.0 - share(&of_unknown, threshold),
+            rejected_known: 1.0 - share(of_known, threshold),
+            rejected_unknown: 1.0 - share(of_unknown, threshold),
         })
     }
+}
+
+/// True classes of the known flows, and the predicted classes of both kinds.
+struct Predicted<'a> {
+    labels: &'a [u32],
+    known: Vec<u32>,
+    unknown: Vec<u32>,
 }
 
 /// Returns the highest threshold that accepts 95 % of at least one score.
@@ -178,8 +208,9 @@ mod tests {
         known: Vec<Vec<f32>>,
         unknown: Vec<Vec<f32>>,
         validation: Vec<Vec<f32>>,
-        /// ROC AUC, FPR at 95 %, OSCR, macro F1 with reject, rejected known and unknown: by maximum probability, then
-        /// by negative entropy.
+        /// Distances of the three parts.
+        distances: [Vec<f64>; 3],
+        /// ROC AUC, FPR at 95 %, OSCR, macro F1 with reject, rejected known and unknown, of each score.
         expected: Vec<[f64; 6]>,
     }
 
@@ -195,7 +226,15 @@ mod tests {
         assert!(cases.len() >= 4);
         for case in cases {
             let (known, unknown, validation) = (matrix(&case.known), matrix(&case.unknown), matrix(&case.validation));
-            let found = OpenSet::measure(&case.labels, known.view(), unknown.view(), validation.view()).unwrap();
+            let [known, unknown, validation] = [(&known, 0), (&unknown, 1), (&validation, 2)].map(|(matrix, part)| {
+                OpenPart { probabilities: matrix.view(), distances: Some(&case.distances[part]) }
+            });
+            let found = OpenSet::measure(&case.labels, &known, &unknown, &validation).unwrap();
+            assert_eq!((found.len(), case.expected.len()), (3, 3));
+            let without = OpenPart { distances: None, ..validation };
+            assert_eq!(OpenSet::measure(&case.labels, &known, &unknown, &without).unwrap(), found[..2]);
+            let shorter = OpenPart { distances: Some(&case.distances[2][1..]), ..validation };
+            assert!(OpenSet::measure(&case.labels, &known, &unknown, &shorter).is_err());
             for ((score, found), expected) in found.into_iter().zip(case.expected) {
                 let values = [
                     found.roc_auc,
@@ -216,7 +255,8 @@ mod tests {
     fn a_part_without_flows_is_an_error() {
         let one = Array2::from_elem((1, 2), 0.5);
         let none = Array2::zeros((0, 2));
-        let result = OpenSet::measure(&[0], one.view(), none.view(), one.view());
+        let [one, none] = [&one, &none].map(|matrix| OpenPart { probabilities: matrix.view(), distances: None });
+        let result = OpenSet::measure(&[0], &one, &none, &one);
         assert_eq!(result, Err(EvaluateError::Empty));
     }
 }

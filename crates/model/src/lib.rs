@@ -52,6 +52,7 @@ pub use device::Finding;
 pub use elmo::{CorpusPart, Excluded, Pretraining, Seen};
 pub use entry::{AgreementBound, ModelEntry, ModelKind};
 pub use factory::{build, build_on, elmo_options, load};
+pub use knn::neighbour_distances;
 pub use memory::{ExpectedMemory, FitSize};
 pub use trained::{Classification, ModelDescription, TrainedModel, model_description, trained_model_bytes};
 

@@ -28,7 +28,7 @@ struct Words {
     note: &'static str,
 }
 
-const KINDS: [Words; 8] = [
+const KINDS: [Words; 9] = [
     Words {
         kind: EvaluationKind::FirstPackets,
         title: "predictions after the first packets",
@@ -43,6 +43,12 @@ const KINDS: [Words; 8] = [
         kind: EvaluationKind::ZeroedBytes,
         title: "bytes zeroed in test flows only",
         note: "Macro F1 of one model, with a run of bytes of one packet zeroed in the test flows.",
+    },
+    Words {
+        kind: EvaluationKind::Occluded,
+        title: "lengths, times and directions occluded in test flows only",
+        note: "Macro F1 of one model on test flows in whose packet sequences and statistics a quantity has its mean over \
+               the training flows (directions: all forward). Models that read none of these are left out.",
     },
     Words {
         kind: EvaluationKind::Disturbed,

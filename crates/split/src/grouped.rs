@@ -78,7 +78,12 @@ pub(super) fn grouped_folds(
     let groups = collect_groups(flows, by, provenance);
     let groups: Vec<&Group<'_>> = groups.iter().collect();
     let (classes, folds) = (flows.classes.len(), of.count);
-    require_groups(flows, by, &groups, &groups_of_classes(&groups, classes), of.needed())?;
+    let class_groups = groups_of_classes(&groups, classes);
+    require_groups(flows, by, &groups, &class_groups, of.needed())?;
+    let most = class_groups.iter().copied().max().unwrap_or_default();
+    if most < folds {
+        return Err(SplitError::TooManyFolds { by: by.name(), groups: most, folds });
+    }
     let mut fold_of = vec![0; groups.len()];
     for component in components(&groups, classes) {
         let dealt = match component.classes.as_slice() {

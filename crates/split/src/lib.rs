@@ -143,6 +143,19 @@ pub enum SplitError {
         /// The requested number of folds.
         folds: usize,
     },
+    /// Every class has fewer groups than folds, so some folds would test nothing.
+    #[error(
+        "no class has more than {groups} {by}s, so {folds} folds of whole {by}s cannot all test something; use folds = \
+         {groups} or fewer (at least 2)"
+    )]
+    TooManyFolds {
+        /// The kind of groups: `capture`, `host` or `connection`.
+        by: &'static str,
+        /// Number of groups of the class with most.
+        groups: usize,
+        /// The requested number of folds.
+        folds: usize,
+    },
     /// All flows of a class come from one group.
     #[error(
         "class {class} has all its {flows} flows in one {by} ({group}), so a grouped split cannot have it in both \

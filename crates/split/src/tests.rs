@@ -407,6 +407,10 @@ fn few_groups_are_spread_over_as_many_folds_and_each_is_tested_once() {
             assert_eq!([folds_of(0), folds_of(1), folds_of(2)], [2, 3, 5]);
         }
     }
+    // With more folds than any class has groups, some folds would test nothing.
+    let options = SplitOptions { folds: Some(7), ..options };
+    let problem = split(&features, &options, 0).unwrap_err().to_string();
+    assert!(problem.contains("no class has more than 6 captures") && problem.contains("folds = 6"), "{problem}");
 }
 
 #[test]

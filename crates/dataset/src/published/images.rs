@@ -20,22 +20,45 @@ const RECORD_HEADER: usize = 16;
 /// Maximum size of one image in an idx file, in bytes.
 const MOST_BYTES: usize = 1 << 20;
 
+/// A grey image with a byte per pixel.
+pub(crate) struct GreyImage {
+    /// Width and height in pixels.
+    size: (u32, u32),
+    /// The pixels, row by row.
+    pub(crate) pixels: Vec<u8>,
+}
+
+impl GreyImage {
+    /// Reads a PNG image of at most [`LARGEST_IMAGE`] bytes.
+    pub(crate) fn read(input: impl Read) -> Result<Self, String> {
+        let mut bytes = Vec::new();
+        input.take(LARGEST_IMAGE).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+        let damaged = |error: png::DecodingError| format!("it is not a PNG image, or it is damaged: {error}");
+        let mut reader = png::Decoder::new(Cursor::new(bytes)).read_info().map_err(damaged)?;
+        let info = reader.info();
+        let size = (info.width, info.height);
+        if (info.color_type, info.bit_depth) != (png::ColorType::Grayscale, png::BitDepth::Eight) {
+            return Err(format!(
+                "its pixels are {:?} of {} bits; expected Grayscale of 8",
+                info.color_type, info.bit_depth as u8
+            ));
+        }
+        let pixels = u64::from(size.0) * u64::from(size.1);
+        if pixels > LARGEST_IMAGE {
+            return Err(format!("it is {} x {} pixels; at most {LARGEST_IMAGE} pixels are read", size.0, size.1));
+        }
+        let mut pixels = vec![0; pixels as usize];
+        reader.next_frame(&mut pixels).map_err(damaged)?;
+        Ok(Self { size, pixels })
+    }
+}
+
 /// Reads YaTC's images, one flow each.
 pub(super) fn read_packets(file: &PublishedFile<'_>, sink: &mut Sink<'_>) -> Result<(), Fault> {
-    let mut bytes = Vec::new();
-    file.open()?.take(LARGEST_IMAGE).read_to_end(&mut bytes).map_err(|error| Fault::of_file(error.to_string()))?;
-    let told = |error: png::DecodingError| Fault::of_file(format!("it is not a PNG image, or it is damaged: {error}"));
-    let mut reader = png::Decoder::new(Cursor::new(bytes)).read_info().map_err(told)?;
-    let info = reader.info();
-    let grey = (info.color_type, info.bit_depth) == (png::ColorType::Grayscale, png::BitDepth::Eight);
-    if !grey || (info.width, info.height) != (SIDE as u32, SIDE as u32) {
-        return Err(Fault::of_file(format!(
-            "it is {} x {} pixels of {:?} in {:?} bits; expected 40 x 40 of Grayscale in Eight",
-            info.width, info.height, info.color_type, info.bit_depth
-        )));
+    let GreyImage { size, pixels } = GreyImage::read(file.open()?).map_err(Fault::of_file)?;
+    if size != (SIDE as u32, SIDE as u32) {
+        return Err(Fault::of_file(format!("it is {} x {} pixels; expected 40 x 40", size.0, size.1)));
     }
-    let mut pixels = vec![0; SIDE * SIDE];
-    reader.next_frame(&mut pixels).map_err(told)?;
     // Missing packets are zeros.
     let count =
         pixels.chunks(PACKET).rposition(|packet| packet.iter().any(|&byte| byte != 0)).map_or(0, |last| last + 1);

@@ -8,7 +8,7 @@
 
 mod arrays;
 mod cesnet;
-mod images;
+pub(super) mod images;
 mod line;
 mod load;
 mod mirage;
@@ -16,7 +16,7 @@ pub(super) mod npy;
 mod table;
 mod ucdavis;
 mod utmobilenet;
-mod words;
+pub(super) mod words;
 
 use std::fmt;
 use std::io::{BufRead, BufReader};

@@ -1,13 +1,34 @@
 //! ET-BERT's and TrafficFormer's tables: bytes as overlapping two-byte words, so that `4500 003c ..` becomes `4500 0000
 //! 003c`. They contain no directions, lengths or times.
 
+use std::io::BufRead;
+
 use super::line::each_line;
 use super::{Fault, PublishedFile, PublishedFlow, Sink, shown};
 use etcbench_flow::{PacketDirection, SequencePacket};
 
 pub(super) fn read(file: &PublishedFile<'_>, sink: &mut Sink<'_>) -> Result<(), Fault> {
+    let packet = |bytes| SequencePacket {
+        direction: PacketDirection::Forward,
+        timestamp: 0,
+        length: 1,
+        flags: 0,
+        bytes,
+        offsets: (0, 0),
+    };
+    each_row(file.open()?, &mut |label, packets| {
+        let packets = packets.into_iter().map(packet).collect();
+        sink(PublishedFlow { fields: vec![label.to_owned()], five_tuple: None, packets, flow: None })
+    })
+}
+
+/// Calls `row` with the label and the packets' bytes of every line.
+pub(crate) fn each_row(
+    input: impl BufRead,
+    row: &mut dyn FnMut(&str, Vec<Vec<u8>>) -> Result<(), String>,
+) -> Result<(), Fault> {
     let mut columns: Option<(usize, usize)> = None;
-    each_line(file.open()?, &mut |_, line| {
+    each_line(input, &mut |_, line| {
         let fields: Vec<&str> = line.split('\t').map(|field| field.trim().trim_matches('"')).collect();
         let Some((label, text)) = columns else {
             let place = |name: &str| fields.iter().position(|field| *field == name);
@@ -16,12 +37,12 @@ pub(super) fn read(file: &PublishedFile<'_>, sink: &mut Sink<'_>) -> Result<(), 
         };
         let field = |place: usize| fields.get(place).copied().ok_or_else(|| format!("{} values", fields.len()));
         let packets = packets(field(text)?)?;
-        sink(PublishedFlow { fields: vec![field(label)?.to_owned()], five_tuple: None, packets, flow: None })
+        row(field(label)?, packets)
     })
 }
 
 /// Reconstructs packets from their words.
-fn packets(text: &str) -> Result<Vec<SequencePacket>, String> {
+fn packets(text: &str) -> Result<Vec<Vec<u8>>, String> {
     let mut packets: Vec<Vec<u8>> = Vec::new();
     for word in text.split_ascii_whitespace() {
         let number = u16::from_str_radix(word, 16).ok().filter(|_| word.len() == 4 && !word.starts_with('+'));
@@ -32,13 +53,5 @@ fn packets(text: &str) -> Result<Vec<SequencePacket>, String> {
             _ => packets.push(vec![first, second]),
         }
     }
-    let packet = |bytes| SequencePacket {
-        direction: PacketDirection::Forward,
-        timestamp: 0,
-        length: 1,
-        flags: 0,
-        bytes,
-        offsets: (0, 0),
-    };
-    Ok(packets.into_iter().map(packet).collect())
+    Ok(packets)
 }

@@ -11,7 +11,7 @@ use super::cost::{DecisionCost, decision_cost};
 use super::{COST_VERSION, Condition, EVALUATION_VERSION, EvaluationOptions};
 use etcbench_dataset::LabelledFlow;
 use etcbench_feature::FeatureSet;
-use etcbench_model::{Examples, ModelArchive, ModelSpec, load};
+use etcbench_model::{Examples, Input, ModelArchive, ModelSpec, load, neighbour_distances};
 use etcbench_storage::progress::Progress;
 use etcbench_storage::{Determinants, Turn};
 
@@ -26,9 +26,27 @@ pub struct Answers {
     pub probabilities: Vec<f32>,
     /// Number of rows with nothing left to read; all classes get equal probabilities for them.
     pub empty_rows: usize,
+    /// For flows of unknown classes: the distances to the training flows, if the model reads an input of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distances: Option<TrainingDistances>,
     /// Median over the rows of the seconds from a flow's first packet to the last one seen, if packets have times.
     pub median_wait_seconds: Option<f64>,
 }
+
+/// Distances to the training flows, row by row, in the columns that a model reads
+/// ([`etcbench_model::neighbour_distances`]).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainingDistances {
+    /// Of the test flows.
+    pub test: Vec<f64>,
+    /// Of the validation flows.
+    pub validation: Vec<f64>,
+    /// Of the flows of unknown classes.
+    pub unknown: Vec<f64>,
+}
+
+/// Neighbour whose distance is measured: as many as k-nearest neighbours has by default.
+const NEIGHBOUR: usize = 5;
 
 /// The subject of an evaluation.
 pub(in super::super) struct Asked<'a> {
@@ -73,6 +91,7 @@ pub(in super::super) fn evaluate(
         conditions.len() as u64,
     );
     let test = asked.prepared.features.with_rows(&asked.split.split.test);
+    let training = || asked.prepared.features.with_rows(&asked.split.split.train);
     let flows = test_flows(asked, &conditions)?;
     let mut answers = Vec::new();
     for condition in conditions {
@@ -81,7 +100,7 @@ pub(in super::super) fn evaluate(
             Condition::Unknown => asked.prepared.unknown.clone().ok_or_else(|| ExperimentError::Internal {
                 problem: "no flow of an unknown class was kept".to_owned(),
             })?,
-            _ => condition.features(&flows, &test, &asked.variant.feature, asked.variant.packet_columns())?,
+            _ => condition.features(&flows, &test, training, &asked.variant.feature, asked.variant.packet_columns())?,
         };
         let classes = asked.prepared.features.class_names.len();
         let readable: Vec<usize> = (0..features.len()).filter(|&row| is_readable(asked.spec, &features, row)).collect();
@@ -101,6 +120,7 @@ pub(in super::super) fn evaluate(
             probabilities,
             empty_rows: features.len() - readable.len(),
             median_wait_seconds: median_wait(&condition, &flows, asked.flows.invented_times),
+            distances: training_distances(asked, condition)?,
             condition,
         });
         progress.advance(1);
@@ -108,6 +128,23 @@ pub(in super::super) fn evaluate(
     progress.end();
     super::super::run::put_json(&settings.cache, "evaluations", &key, &answers)?;
     Ok(answers)
+}
+
+/// Measures the distances of known and unknown flows to the training flows; `None` for other conditions, and for models
+/// without an input of their own.
+fn training_distances(asked: &Asked<'_>, condition: Condition) -> Result<Option<TrainingDistances>, ExperimentError> {
+    let (Condition::Unknown, Some(unknown)) = (condition, &asked.prepared.unknown) else { return Ok(None) };
+    if asked.spec.input == Input::Members || !asked.spec.kind.entry().reads_input {
+        return Ok(None);
+    }
+    let (features, split) = (&asked.prepared.features, &asked.split.split);
+    let of = |rows| Examples { features, rows };
+    let all: Vec<usize> = (0..unknown.len()).collect();
+    let queries = [of(&split.test), of(&split.validation), Examples { features: unknown, rows: &all }];
+    let mut found = neighbour_distances(asked.spec.input, of(&split.train), &queries, NEIGHBOUR)?.into_iter();
+    let (test, validation, unknown) = (found.next(), found.next(), found.next());
+    let (Some(test), Some(validation), Some(unknown)) = (test, validation, unknown) else { return Ok(None) };
+    Ok(Some(TrainingDistances { test, validation, unknown }))
 }
 
 /// Measures the cost of a fitted model's decisions, if requested; cached measurements are reused.
@@ -152,7 +189,9 @@ fn is_readable(spec: &ModelSpec, features: &FeatureSet, row: usize) -> bool {
 
 /// Returns the flows of the test rows, row by row; empty if no condition rebuilds them.
 fn test_flows<'a>(asked: &Asked<'a>, conditions: &[Condition]) -> Result<Vec<&'a LabelledFlow>, ExperimentError> {
-    let from_packets = |condition: &Condition| !matches!(condition, Condition::Validation | Condition::Unknown);
+    let from_packets = |condition: &Condition| {
+        !matches!(condition, Condition::Validation | Condition::Unknown | Condition::Occluded { .. })
+    };
     if !conditions.iter().any(from_packets) {
         return Ok(Vec::new());
     }

@@ -6,7 +6,9 @@ use super::super::Variant;
 use super::disturbance::Disturbance;
 use super::kind::EvaluationKind;
 use etcbench_dataset::LabelledFlow;
-use etcbench_feature::{FeatureSet, Mask, PacketColumns, SelectionError, TokenArray, TokenOptions, features_of};
+use etcbench_feature::{
+    FeatureSet, Mask, PacketColumns, Quantity, SelectionError, TokenArray, TokenOptions, features_of,
+};
 use etcbench_model::ModelSpec;
 
 /// A condition under which a model is queried.
@@ -36,6 +38,11 @@ pub enum Condition {
         /// The byte after the last.
         to: usize,
     },
+    /// Test flows with the lengths, times or directions of packets occluded.
+    Occluded {
+        /// What is occluded.
+        quantity: Quantity,
+    },
     /// Test flows with disturbed traffic.
     Disturbed {
         /// The disturbance.
@@ -52,6 +59,7 @@ impl Condition {
             Self::FirstPackets { .. } => EvaluationKind::FirstPackets,
             Self::Masked { .. } => EvaluationKind::Masked,
             Self::ZeroedBytes { .. } => EvaluationKind::ZeroedBytes,
+            Self::Occluded { .. } => EvaluationKind::Occluded,
             Self::Disturbed { .. } => EvaluationKind::Disturbed,
         }
     }
@@ -64,6 +72,7 @@ impl Condition {
             Self::FirstPackets { packets } => packets.to_string(),
             Self::Masked { mask } => mask.name().to_owned(),
             Self::ZeroedBytes { packet, from, to } => format!("packet{}_bytes{from}_to_{to}", packet + 1),
+            Self::Occluded { quantity } => quantity.name().to_owned(),
             Self::Disturbed { disturbance } => disturbance.to_string(),
         }
     }
@@ -74,7 +83,9 @@ impl Condition {
         let (bytes, sequences, flowpic) = (spec.reads_bytes(), spec.reads_sequences(), spec.reads_flowpic());
         match self {
             Self::Validation | Self::Unknown => true,
-            _ if !spec.kind.entry().reads_input || spec.reads_statistics() => false,
+            _ if !spec.kind.entry().reads_input => false,
+            Self::Occluded { .. } => sequences || spec.reads_statistics(),
+            _ if spec.reads_statistics() => false,
             Self::Masked { .. } | Self::ZeroedBytes { .. } => bytes,
             Self::FirstPackets { packets } => {
                 let of_sequences = variant.used_sequences().map_or(0, |sequences| sequences.packets);
@@ -84,7 +95,8 @@ impl Condition {
         }
     }
 
-    /// Returns the features of test flows under the condition; `whole` contains the unchanged features, row by row.
+    /// Returns the features of test flows under the condition; `whole` contains the unchanged features, row by row, and
+    /// `training` returns those of the training flows.
     ///
     /// # Errors
     /// The options do not fit the flows.
@@ -92,6 +104,7 @@ impl Condition {
         &self,
         flows: &[&LabelledFlow],
         whole: &FeatureSet,
+        training: impl FnOnce() -> FeatureSet,
         tokens: &TokenOptions,
         columns: PacketColumns<'_>,
     ) -> Result<FeatureSet, SelectionError> {
@@ -107,6 +120,11 @@ impl Condition {
         };
         match *self {
             Self::Validation | Self::Unknown => Ok(whole.clone()),
+            Self::Occluded { quantity } => {
+                let mut features = whole.clone();
+                quantity.occlude(&mut features, &training());
+                Ok(features)
+            }
             Self::FirstPackets { packets } => made_of(&changed(&|flow| flow.flow.packets.truncate(packets)), tokens),
             Self::Disturbed { disturbance } => made_of(&changed(&|flow| disturbance.disturb(flow)), tokens),
             Self::Masked { mask } => {

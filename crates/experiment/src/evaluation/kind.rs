@@ -18,6 +18,8 @@ pub enum EvaluationKind {
     Masked,
     /// Bytes zeroed only in test flows.
     ZeroedBytes,
+    /// Quantities occluded only in test flows.
+    Occluded,
     /// Disturbed traffic.
     Disturbed,
     /// Probabilities before and after temperature scaling.
@@ -36,6 +38,7 @@ impl EvaluationKind {
             Self::EarlyDecision => "early_decision",
             Self::Masked => "masked",
             Self::ZeroedBytes => "zeroed_bytes",
+            Self::Occluded => "occluded",
             Self::Disturbed => "disturbed",
             Self::Calibration => "calibration",
             Self::Drift => "drift",

@@ -22,7 +22,7 @@ pub(super) use store::{answers_csv, evaluation_csv};
 use serde::{Deserialize, Serialize};
 
 use super::{ExperimentError, Variant};
-use etcbench_feature::{FeatureSet, Mask, Sample};
+use etcbench_feature::{FeatureSet, Mask, Quantity, Sample};
 use etcbench_split::SplitMethod;
 
 /// The metric for the time until the packets available to the model have arrived.
@@ -31,7 +31,7 @@ pub const MEDIAN_WAIT_SECONDS: &str = "median_wait_seconds";
 pub const TEMPERATURE: &str = "temperature";
 
 /// Bump whenever a change to the code changes the queries of a condition, so that stale cached answers are not reused.
-const EVALUATION_VERSION: u32 = 1;
+const EVALUATION_VERSION: u32 = 2;
 
 /// Bump whenever a change to the code changes what is measured for a decision.
 const COST_VERSION: u32 = 1;
@@ -48,6 +48,9 @@ pub struct EvaluationOptions {
     /// Width in bytes: every run of this many bytes of every packet is zeroed in test flows, one at a time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub byte_ranges: Option<usize>,
+    /// Quantities to occlude in the packet sequences and statistics of test flows, one at a time.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub occluded: Vec<Quantity>,
     /// Disturbances of the traffic of test flows, one at a time.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub disturbed: Vec<Disturbance>,
@@ -120,6 +123,7 @@ impl EvaluationOptions {
                 }));
             }
         }
+        conditions.extend(self.occluded.iter().map(|&quantity| Condition::Occluded { quantity }));
         conditions.extend(self.disturbed.iter().map(|&disturbance| Condition::Disturbed { disturbance }));
         conditions
     }

@@ -8,7 +8,7 @@ use super::ask::Answers;
 use super::{Condition, EvaluationKind, EvaluationOptions, MEDIAN_WAIT_SECONDS, TEMPERATURE};
 use etcbench_dataset::FlowProvenance;
 use etcbench_evaluate::{
-    Metric, Metrics, OpenSet, ProbabilisticMetrics, argmax, brier_score, temperature, with_temperature,
+    Metric, Metrics, OpenPart, OpenSet, ProbabilisticMetrics, argmax, brier_score, temperature, with_temperature,
 };
 
 /// Measured values of one condition.
@@ -141,7 +141,14 @@ fn measured(
         }
         if let Some(unknown) = of(Condition::Unknown) {
             let unknown_probabilities = matrix(&unknown.probabilities, unknown.labels.len(), classes)?;
-            for (score, found) in OpenSet::measure(&outcome.labels, test, unknown_probabilities, probabilities)? {
+            let distances = unknown.distances.as_ref();
+            let known = OpenPart { probabilities: test, distances: distances.map(|all| all.test.as_slice()) };
+            let other = OpenPart {
+                probabilities: unknown_probabilities,
+                distances: distances.map(|all| all.unknown.as_slice()),
+            };
+            let held_out = OpenPart { probabilities, distances: distances.map(|all| all.validation.as_slice()) };
+            for (score, found) in OpenSet::measure(&outcome.labels, &known, &other, &held_out)? {
                 let values = vec![
                     (Metric::ROC_AUC.key, found.roc_auc),
                     ("false_positive_rate_at_95", found.false_positive_rate),
@@ -238,8 +245,9 @@ pub(in super::super) fn evaluation_csv(
     writer.into_inner().map_err(|problem| ExperimentError::Internal { problem: problem.to_string() })
 }
 
-/// Writes the answers of a fit: `kind,condition,class,predicted,probability_CLASS...`, the flows of each condition in
-/// the order of the predictions (validation flows as in the split file, unknown flows by ID).
+/// Writes the answers of a fit: `kind,condition,class,predicted,training_distance,probability_CLASS...`, the flows of each
+/// condition in the order of the predictions (validation flows as in the split file, unknown flows by ID). If distances to
+/// the training flows were measured, the test flows come first, as kind `test`.
 ///
 /// # Errors
 /// Answers with the wrong shape.
@@ -247,28 +255,63 @@ pub(in super::super) fn answers_csv(variant: &VariantRun, row: &FittedRow) -> Re
     let names = &variant.features.class_names;
     let mut writer = csv::Writer::from_writer(Vec::new());
     let failed = |problem: csv::Error| ExperimentError::Internal { problem: format!("answers: {problem}") };
-    let mut header: Vec<String> = ["kind", "condition", "class", "predicted"].map(str::to_owned).to_vec();
+    let mut header: Vec<String> =
+        ["kind", "condition", "class", "predicted", "training_distance"].map(str::to_owned).to_vec();
     header.extend(names.iter().map(|name| format!("probability_{name}")));
     writer.write_record(&header).map_err(failed)?;
-    for answers in &row.answers {
-        let probabilities = matrix(&answers.probabilities, answers.labels.len(), names.len())?;
-        let known = match (answers.condition, &variant.unknown) {
-            (Condition::Unknown, Some(unknown)) => &unknown.class_names,
-            _ => names,
-        };
-        let name = answers.condition.name();
-        for ((row, &label), predicted) in
-            probabilities.rows().into_iter().zip(&answers.labels).zip(argmax(probabilities))
-        {
+    let mut write = |part: &AnsweredPart<'_>| {
+        let predicted = argmax(part.probabilities);
+        for (place, (row, &label)) in part.probabilities.rows().into_iter().zip(part.labels).enumerate() {
+            let distance = part.distances.map_or(String::new(), |distances| distances[place].to_string());
             let mut line = vec![
-                answers.condition.kind().name().to_owned(),
-                name.clone(),
-                known[label as usize].clone(),
-                names[predicted as usize].clone(),
+                part.kind.to_owned(),
+                part.condition.clone(),
+                part.classes[label as usize].clone(),
+                names[predicted[place] as usize].clone(),
+                distance,
             ];
             line.extend(row.iter().map(f32::to_string));
             writer.write_record(&line).map_err(failed)?;
         }
+        Ok::<_, ExperimentError>(())
+    };
+    let distances = row.answers.iter().find_map(|answers| answers.distances.as_ref());
+    if let Some(distances) = distances {
+        write(&AnsweredPart {
+            kind: "test",
+            condition: String::new(),
+            classes: names,
+            labels: &row.outcome.labels,
+            probabilities: row.outcome.probability_matrix(names.len())?,
+            distances: Some(&distances.test),
+        })?;
+    }
+    for answers in &row.answers {
+        let (classes, distances) = match (answers.condition, &variant.unknown) {
+            (Condition::Unknown, Some(unknown)) => (&unknown.class_names, distances.map(|all| &all.unknown)),
+            (Condition::Validation, _) => (names, distances.map(|all| &all.validation)),
+            _ => (names, None),
+        };
+        write(&AnsweredPart {
+            kind: answers.condition.kind().name(),
+            condition: answers.condition.name(),
+            classes,
+            labels: &answers.labels,
+            probabilities: matrix(&answers.probabilities, answers.labels.len(), names.len())?,
+            distances,
+        })?;
     }
     writer.into_inner().map_err(|problem| ExperimentError::Internal { problem: problem.to_string() })
+}
+
+/// Flows of one condition, as written to a file of answers.
+struct AnsweredPart<'a> {
+    kind: &'static str,
+    condition: String,
+    /// Names of the classes that `labels` refer to.
+    classes: &'a [String],
+    labels: &'a [u32],
+    probabilities: ArrayView2<'a, f32>,
+    /// Distance of each flow to the training flows.
+    distances: Option<&'a Vec<f64>>,
 }

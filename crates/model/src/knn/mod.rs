@@ -8,6 +8,7 @@
 //! `linfa-nn`. The same code counts the votes.
 
 mod distance;
+mod distances;
 #[cfg(feature = "reference")]
 mod reference;
 #[cfg(not(feature = "reference"))]
@@ -19,6 +20,7 @@ use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
 use self::distance::{Distance, DistanceRows};
+pub use self::distances::neighbour_distances;
 use self::search::Neighbour;
 use super::classical::{Algorithm, AlgorithmMemory, Classical, MatrixSize, ReferenceLimit, Rows};
 use super::input::{Encoding, InputOptions, data};
