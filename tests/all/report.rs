@@ -129,54 +129,54 @@ fn chromium() -> Option<PathBuf> {
 
 /// Uses the page like a reader, and returns the outcome.
 const USE: &str = r##"
-const told = {};
+const outcome = {};
 const results = document.querySelector("#results .table");
 const headings = [...results.querySelectorAll("th")];
 const column = headings.findIndex((heading) => heading.textContent === "macro F1");
 const rows = () => [...results.querySelector("tbody").rows].filter((row) => !row.hidden);
 const scores = () => rows().map((row) => Number.parseFloat(row.cells[column].dataset.value ?? row.cells[column].textContent));
-told.rows = rows().length;
+outcome.rows = rows().length;
 headings[column].querySelector("button").click();
-told.descending = scores();
-told.sorted = headings[column].getAttribute("aria-sort");
+outcome.descending = scores();
+outcome.sorted = headings[column].getAttribute("aria-sort");
 headings[column].querySelector("button").click();
-told.ascending = scores();
+outcome.ascending = scores();
 dispatchEvent(new KeyboardEvent("keydown", { key: "/" }));
 const field = results.querySelector("input");
-told.focused = document.activeElement === field;
+outcome.focused = document.activeElement === field;
 field.value = "random_forest statistics";
 field.dispatchEvent(new Event("input"));
-told.filtered = rows().map((row) => row.cells[1].textContent + " " + row.cells[3].textContent);
-told.count = results.querySelector(".count").textContent;
+outcome.filtered = rows().map((row) => row.cells[1].textContent + " " + row.cells[3].textContent);
+outcome.count = results.querySelector(".count").textContent;
 field.value = "";
 field.dispatchEvent(new Event("input"));
 const choice = results.querySelector('select[aria-label="variant"]');
 choice.value = "without_shortcuts";
 choice.dispatchEvent(new Event("change"));
-told.chosen = rows().map((row) => row.cells[4].textContent);
+outcome.chosen = rows().map((row) => row.cells[4].textContent);
 const detail = document.querySelector(".detail");
 const visible = () => [...detail.querySelectorAll(".panel")].filter((panel) => !panel.hidden).map((panel) => panel.dataset.row);
-told.panels = [visible()];
+outcome.panels = [visible()];
 detail.querySelector("select").value = "2";
 detail.querySelector("select").dispatchEvent(new Event("change"));
-told.panels.push(visible());
+outcome.panels.push(visible());
 document.querySelector(".theme").click();
-told.theme = document.documentElement.dataset.theme;
-told.background = getComputedStyle(document.body).backgroundColor;
+outcome.theme = document.documentElement.dataset.theme;
+outcome.background = getComputedStyle(document.body).backgroundColor;
 document.querySelector(".theme").click();
-told.darkBackground = getComputedStyle(document.body).backgroundColor;
-told.overflow = document.documentElement.scrollWidth - document.documentElement.clientWidth;
-told.drawings = [...document.querySelectorAll("figure svg")].map((drawing) => {
+outcome.darkBackground = getComputedStyle(document.body).backgroundColor;
+outcome.overflow = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+outcome.drawings = [...document.querySelectorAll("figure svg")].map((drawing) => {
   const parsed = new DOMParser().parseFromString(new XMLSerializer().serializeToString(drawing), "image/svg+xml");
   return parsed.querySelector("parsererror") === null && drawing.getAttribute("aria-label").length > 0;
 });
-told.brokenLinks = [...document.querySelectorAll('a[href^="#"]')].map((link) => link.hash.slice(1))
+outcome.brokenLinks = [...document.querySelectorAll('a[href^="#"]')].map((link) => link.hash.slice(1))
   .filter((id) => !document.getElementById(id));
-told.fetched = performance.getEntriesByType("resource").map((entry) => entry.name);
-told.problems = problems;
+outcome.fetched = performance.getEntriesByType("resource").map((entry) => entry.name);
+outcome.problems = problems;
 const end = document.createElement("pre");
-end.id = "told";
-end.textContent = JSON.stringify(told);
+end.id = "outcome";
+end.textContent = JSON.stringify(outcome);
 document.body.append(end);
 "##;
 
@@ -207,9 +207,9 @@ fn used_in_browser(browser: &Path, page: &str, width: u32) -> serde_json::Value 
     let log = String::from_utf8_lossy(&output.stderr).into_owned();
     let console: Vec<&str> = log.lines().filter(|line| line.contains("CONSOLE")).collect();
     assert!(console.is_empty(), "the console says {console:?}");
-    let told = dom.split_once("<pre id=\"told\">").and_then(|(_, rest)| rest.split_once("</pre>"));
-    let told = told.unwrap_or_else(|| panic!("the page was not used to its end: {log}")).0;
-    serde_json::from_str(&told.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")).unwrap()
+    let outcome = dom.split_once("<pre id=\"outcome\">").and_then(|(_, rest)| rest.split_once("</pre>"));
+    let outcome = outcome.unwrap_or_else(|| panic!("the page was not used to its end: {log}")).0;
+    serde_json::from_str(&outcome.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")).unwrap()
 }
 
 #[test]
@@ -217,30 +217,30 @@ fn the_page_sorts_filters_and_chooses_in_a_browser_without_a_word_on_the_console
     let Some(browser) = chromium() else { return };
     let page = read(project().path("results/report.html"));
     for width in [1400, 420] {
-        let told = used_in_browser(&browser, &page, width);
+        let outcome = used_in_browser(&browser, &page, width);
         let numbers = |key: &str| -> Vec<f64> {
-            told[key].as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect()
+            outcome[key].as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect()
         };
         let words = |key: &str| -> Vec<&str> {
-            told[key].as_array().unwrap().iter().map(|value| value.as_str().unwrap()).collect()
+            outcome[key].as_array().unwrap().iter().map(|value| value.as_str().unwrap()).collect()
         };
-        assert_eq!(told["problems"], serde_json::json!([]), "at {width}");
-        assert_eq!(told["fetched"], serde_json::json!([]), "at {width}");
-        assert_eq!(told["brokenLinks"], serde_json::json!([]), "at {width}");
-        assert_eq!(told["overflow"], 0, "the page is wider than {width}");
+        assert_eq!(outcome["problems"], serde_json::json!([]), "at {width}");
+        assert_eq!(outcome["fetched"], serde_json::json!([]), "at {width}");
+        assert_eq!(outcome["brokenLinks"], serde_json::json!([]), "at {width}");
+        assert_eq!(outcome["overflow"], 0, "the page is wider than {width}");
         // Two tables of three models that read two inputs, in two variants; three points of one model.
-        assert_eq!(told["rows"], 27);
-        assert!(numbers("descending").is_sorted_by(|left, right| left >= right), "{told}");
-        assert!(numbers("ascending").is_sorted(), "{told}");
-        assert_eq!((told["sorted"].as_str(), numbers("ascending").len()), (Some("descending"), 27));
-        assert_eq!(told["focused"], true);
+        assert_eq!(outcome["rows"], 27);
+        assert!(numbers("descending").is_sorted_by(|left, right| left >= right), "{outcome}");
+        assert!(numbers("ascending").is_sorted(), "{outcome}");
+        assert_eq!((outcome["sorted"].as_str(), numbers("ascending").len()), (Some("descending"), 27));
+        assert_eq!(outcome["focused"], true);
         assert_eq!(words("filtered"), ["random_forest statistics"; 4]);
-        assert_eq!(told["count"], "4 of 27 rows");
+        assert_eq!(outcome["count"], "4 of 27 rows");
         assert_eq!(words("chosen"), ["without_shortcuts"; 12]);
-        assert_eq!(told["panels"], serde_json::json!([["0"], ["2"]]));
-        assert_eq!(told["theme"], "light");
-        assert_ne!(told["background"], told["darkBackground"]);
-        let drawings = told["drawings"].as_array().unwrap();
+        assert_eq!(outcome["panels"], serde_json::json!([["0"], ["2"]]));
+        assert_eq!(outcome["theme"], "light");
+        assert_ne!(outcome["background"], outcome["darkBackground"]);
+        let drawings = outcome["drawings"].as_array().unwrap();
         assert!(drawings.len() > 60 && drawings.iter().all(|drawn| drawn == true), "{drawings:?}");
     }
 }
