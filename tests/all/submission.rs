@@ -110,15 +110,15 @@ fn project() -> Project {
 /// Returns the results folder, from the last line of standard error of a run.
 fn run(project: &Project, arguments: &[&str]) -> String {
     let output = project.done(arguments);
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    let folder = told.lines().rev().find_map(|line| Some(line.split_once("results in ")?.1.trim().to_owned()));
-    folder.unwrap_or_else(|| panic!("{arguments:?} names no folder: {told}"))
+    let progress = String::from_utf8_lossy(&output.stderr).into_owned();
+    let folder = progress.lines().rev().find_map(|line| Some(line.split_once("results in ")?.1.trim().to_owned()));
+    folder.unwrap_or_else(|| panic!("{arguments:?} names no folder: {progress}"))
 }
 
 fn pack(project: &Project, run: &str) -> PathBuf {
     let output = project.done(&["submission", "pack", run, "-o", "."]);
-    let told = String::from_utf8_lossy(&output.stdout).into_owned();
-    project.path(told.split_once(": ").unwrap_or_else(|| panic!("{told}")).0)
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    project.path(printed.split_once(": ").unwrap_or_else(|| panic!("{printed}")).0)
 }
 
 fn read(path: &Path) -> Files {
@@ -159,8 +159,8 @@ fn write(path: &Path, files: &Files) {
 /// Returns the exit code and the output of a check.
 fn check(project: &Project, bundle: &str) -> (Option<i32>, String) {
     let output = project.etcbench(&["submission", "check", bundle]);
-    let told = [output.stdout, output.stderr].concat();
-    (output.status.code(), String::from_utf8_lossy(&told).into_owned())
+    let printed = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&printed).into_owned())
 }
 
 #[test]
@@ -171,17 +171,17 @@ fn a_bundle_that_was_tampered_with_is_refused_with_the_reason() {
         let folder = run(&project, &["run", experiment]);
         let honest = read(&pack(&project, &folder));
         write(&project.path("honest.etcbundle"), &honest);
-        let (code, told) = check(&project, "honest.etcbundle");
-        assert_eq!(code, Some(0), "{experiment}: {told}");
+        let (code, printed) = check(&project, "honest.etcbundle");
+        assert_eq!(code, Some(0), "{experiment}: {printed}");
         for (what, change, reasons) in tamperings {
             let mut tampered = Tampered(honest.clone());
             change(&mut tampered);
             tampered.settle();
             write(&project.path("tampered.etcbundle"), &tampered.0);
-            let (code, told) = check(&project, "tampered.etcbundle");
-            let missing: Vec<_> = reasons.iter().filter(|reason| !told.contains(**reason)).collect();
+            let (code, printed) = check(&project, "tampered.etcbundle");
+            let missing: Vec<_> = reasons.iter().filter(|reason| !printed.contains(**reason)).collect();
             if code != Some(1) || !missing.is_empty() {
-                failed.push(format!("{what}: {code:?}, {missing:?} is not in: {told}"));
+                failed.push(format!("{what}: {code:?}, {missing:?} is not in: {printed}"));
             }
             tried += 1;
         }
@@ -203,8 +203,8 @@ fn passes_as_it_is(project: &Project, what: &str, run: &str) -> PathBuf {
     let first = fs::read(&bundle).unwrap();
     assert!(fs::read(pack(project, run)).unwrap() == first, "{what}: the same run is packed to other bytes");
     let name = bundle.file_name().unwrap().to_str().unwrap().to_owned();
-    let (code, told) = check(project, &name);
-    assert!(code == Some(0) && told.contains(": nothing found; identity "), "{what}: {told}");
+    let (code, printed) = check(project, &name);
+    assert!(code == Some(0) && printed.contains(": nothing found; identity "), "{what}: {printed}");
     bundle
 }
 
@@ -329,18 +329,18 @@ fn external_and_imported_models_pass_and_their_cards_say_what_they_are() {
     // The check does not need the model.
     let elsewhere = Project::new();
     fs::copy(&bundle, elsewhere.path("there.etcbundle")).unwrap();
-    let (code, told) = check(&elsewhere, "there.etcbundle");
-    assert_eq!(code, Some(0), "{told}");
+    let (code, printed) = check(&elsewhere, "there.etcbundle");
+    assert_eq!(code, Some(0), "{printed}");
     // Missing fits of it are reported.
     let mut tampered = Tampered(files);
     tampered.edit_json("run.json", |run| run["fits"].as_array_mut().unwrap().retain(|fit| fit["model"] != "faulty"));
     tampered.retain_lines("records.csv", |line| !line.contains(",faulty,"));
     tampered.0.retain(|name, _| !name.contains("-faulty-"));
     write(&elsewhere.path("there.etcbundle"), &tampered.0);
-    let (code, told) = check(&elsewhere, "there.etcbundle");
+    let (code, printed) = check(&elsewhere, "there.etcbundle");
     assert!(
-        code == Some(1) && told.contains("fits: run.json: the experiment names faulty, which has no fit"),
-        "{told}"
+        code == Some(1) && printed.contains("fits: run.json: the experiment names faulty, which has no fit"),
+        "{printed}"
     );
 
     let predictions =
@@ -370,10 +370,10 @@ fn what_is_no_bundle_or_cannot_be_packed_is_refused() {
     let identity = sha256(&read(&bundle)["bundle.json"]);
     assert_eq!(name, format!("plain-many-full-{}.etcbundle", &identity[..16]));
     fs::copy(&bundle, project.path("plain-many-full-0123456789abcdef.etcbundle")).unwrap();
-    let (code, told) = check(&project, "plain-many-full-0123456789abcdef.etcbundle");
+    let (code, printed) = check(&project, "plain-many-full-0123456789abcdef.etcbundle");
     assert!(
-        code == Some(1) && told.contains("is named 0123456789abcdef, but the identity of its content begins with"),
-        "{told}"
+        code == Some(1) && printed.contains("is named 0123456789abcdef, but the identity of its content begins with"),
+        "{printed}"
     );
     let cut = fs::read(&bundle).unwrap();
     project.write("cut.etcbundle", &cut[..cut.len() / 2]);
@@ -399,8 +399,8 @@ fn a_bundle_of_another_version_is_held_to_what_it_has() {
     older.retain_lines("records.csv", |line| !line.contains(",log_loss,"));
     older.replace("tables/plain.md", "| knn", "| KNN");
     write(&project.path("older.etcbundle"), &older.0);
-    let (code, told) = check(&project, "older.etcbundle");
-    assert!(code == Some(0) && told.contains("the bundle is from etcbench 0.0.9, and this is "), "{told}");
+    let (code, printed) = check(&project, "older.etcbundle");
+    assert!(code == Some(0) && printed.contains("the bundle is from etcbench 0.0.9, and this is "), "{printed}");
     older.edit_record(&[",macro_f1,"], |value| value + 0.01);
     let mut first = true;
     older.edit("records.csv", |text| {
@@ -408,9 +408,9 @@ fn a_bundle_of_another_version_is_held_to_what_it_has() {
         kept.map(|line| format!("{line}\n")).collect()
     });
     write(&project.path("older.etcbundle"), &older.0);
-    let (code, told) = check(&project, "older.etcbundle");
-    assert!(code == Some(1) && told.contains("records: records.csv: macro_f1 ("), "{told}");
-    assert!(told.contains("balanced_accuracy (knn on bytes, random, seed 0, fold 0) is missing"), "{told}");
+    let (code, printed) = check(&project, "older.etcbundle");
+    assert!(code == Some(1) && printed.contains("records: records.csv: macro_f1 ("), "{printed}");
+    assert!(printed.contains("balanced_accuracy (knn on bytes, random, seed 0, fold 0) is missing"), "{printed}");
 }
 
 #[test]
@@ -482,8 +482,8 @@ fn a_bundle_is_run_again_where_its_data_is() {
         let output = project.etcbench(&["submission", "check", "--rerun", name]);
         (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
     };
-    let (code, told) = again(&name);
-    assert!(code == Some(0) && told.contains("nothing found, and the same when rerun"), "{told}");
+    let (code, printed) = again(&name);
+    assert!(code == Some(0) && printed.contains("nothing found, and the same when rerun"), "{printed}");
     // Results of other settings, consistently in all files: only a rerun reveals this.
     let other = run(&project, &["run", "plain", "--set", "model.knn.k=25"]);
     let invented = project.path("results/invented");
@@ -497,19 +497,19 @@ fn a_bundle_is_run_again_where_its_data_is() {
     assert!(experiment.contains("k = 25"), "{experiment}");
     fs::write(invented.join("experiment.toml"), experiment.replace("k = 25", "k = 3")).unwrap();
     let name = pack(&project, "invented").file_name().unwrap().to_str().unwrap().to_owned();
-    let (code, told) = check(&project, &name);
-    assert_eq!(code, Some(0), "{told}");
-    let (code, told) = again(&name);
+    let (code, printed) = check(&project, &name);
+    assert_eq!(code, Some(0), "{printed}");
+    let (code, printed) = again(&name);
     assert!(
-        code == Some(1) && told.contains("rerun: records.csv: accuracy of knn on bytes, random, is claimed as"),
-        "{told}"
+        code == Some(1) && printed.contains("rerun: records.csv: accuracy of knn on bytes, random, is claimed as"),
+        "{printed}"
     );
     // Other data under the same name.
     project.write("data/many/web-0.pcap", every_stage::capture(7000, 66));
-    let (code, told) = again(&name);
+    let (code, printed) = again(&name);
     assert!(
-        code == Some(1) && told.contains("rerun: manifests/many.json: 1 difference(s) from the data here"),
-        "{told}"
+        code == Some(1) && printed.contains("rerun: manifests/many.json: 1 difference(s) from the data here"),
+        "{printed}"
     );
 }
 
