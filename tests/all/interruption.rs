@@ -56,26 +56,26 @@ fn a_run_killed_at_any_moment_goes_on_and_ends_the_same() {
         if status.is_none() {
             let which = [0, 0, 1, 2][generator.random_range(0..4)];
             signal(&child, ["-KILL", "-TERM", "-INT"][which]);
-            let (code, told) = end(child);
+            let (code, printed) = end(child);
             // It may have ended in the meantime.
             if code != Some(0) {
                 killed += 1;
                 by_signal[which] += 1;
                 // At first it does not handle signals yet, and has printed nothing.
                 if which > 0 && code.is_some() {
-                    assert_eq!(code, [None, Some(143), Some(130)][which], "{told}");
-                    let line = told.lines().last().unwrap_or_default();
-                    assert!(line.starts_with("etcbench: stopped by SIG"), "{told}");
+                    assert_eq!(code, [None, Some(143), Some(130)][which], "{printed}");
+                    let line = printed.lines().last().unwrap_or_default();
+                    assert!(line.starts_with("etcbench: stopped by SIG"), "{printed}");
                     let after = leftovers(&folder);
                     assert!(after.iter().all(|path| before.contains(path)), "{after:?}");
                 } else {
-                    assert!(code.is_none() && (which == 0 || told.is_empty()), "{code:?} {told}");
+                    assert!(code.is_none() && (which == 0 || printed.is_empty()), "{code:?} {printed}");
                 }
                 continue;
             }
         } else {
-            let (code, told) = end(child);
-            assert_eq!(code, Some(0), "{told}");
+            let (code, printed) = end(child);
+            assert_eq!(code, Some(0), "{printed}");
         }
         // Finished: compare, and start again.
         same(&expected, &folder, &format!("after {killed} kills"));
@@ -84,8 +84,8 @@ fn a_run_killed_at_any_moment_goes_on_and_ends_the_same() {
         std::fs::remove_dir_all(folder.join("results/small-small-full")).unwrap();
         whole = whole.min(began.elapsed().max(whole / 2));
     }
-    let (code, told) = end(start(&folder));
-    assert_eq!(code, Some(0), "{told}");
+    let (code, printed) = end(start(&folder));
+    assert_eq!(code, Some(0), "{printed}");
     same(&expected, &folder, "at the end");
     println!(
         "{killed} kills (SIGKILL {}, SIGTERM {}, SIGINT {}), {} runs finished, all the same",
@@ -129,7 +129,7 @@ fn runs_in_one_folder_share_the_work_and_agree() {
     // Readers see no table, or a complete one.
     let mut seen = 0;
     let mut running = runs;
-    let mut told = Vec::new();
+    let mut outputs = Vec::new();
     while !running.is_empty() {
         if folder.join("results/small-small-full").exists() {
             let output = together.done(&["tables", "small"]);
@@ -143,7 +143,7 @@ fn runs_in_one_folder_share_the_work_and_agree() {
                 Some(status) => {
                     let text = end(run).1;
                     assert!(status.success(), "{text}");
-                    told.push(text);
+                    outputs.push(text);
                 }
             }
         }
@@ -151,7 +151,7 @@ fn runs_in_one_folder_share_the_work_and_agree() {
     assert!(seen > 0);
     same(&expected, &folder, "three runs together");
     // "small: 14 fits, 5 of them from the cache": every fit was computed once.
-    let counts = told.iter().map(|text| {
+    let counts = outputs.iter().map(|text| {
         let line = text.lines().find(|line| line.starts_with("small: ") && line.contains(" fits, ")).unwrap();
         let numbers = line.split(|letter: char| !letter.is_ascii_digit()).filter_map(|number| number.parse().ok());
         let numbers: Vec<usize> = numbers.take(2).collect();
@@ -174,8 +174,8 @@ fn a_claim_of_a_killed_run_keeps_nobody_waiting() {
     }
     signal(&child, "-KILL");
     // Not waited for yet, so it is a zombie.
-    let (code, told) = end(start(&folder));
-    assert_eq!(code, Some(0), "{told}");
+    let (code, printed) = end(start(&folder));
+    assert_eq!(code, Some(0), "{printed}");
     assert_eq!(leftovers(&folder), Vec::<std::path::PathBuf>::new());
     child.wait().unwrap();
     let (computed, reused) = stage(&folder, "fits");

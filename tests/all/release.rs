@@ -10,8 +10,8 @@ const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/release");
 /// Runs the checks of a tree and returns the exit code and what they print.
 fn check(script: &Path, checks: &[&str]) -> (i32, String) {
     let output = Command::new("python3").arg(script).arg("--check").args(checks).output().unwrap();
-    let told = String::from_utf8(output.stdout).unwrap() + &String::from_utf8_lossy(&output.stderr);
-    (output.status.code().unwrap(), told)
+    let printed = String::from_utf8(output.stdout).unwrap() + &String::from_utf8_lossy(&output.stderr);
+    (output.status.code().unwrap(), printed)
 }
 
 #[test]
@@ -19,9 +19,9 @@ fn versions_agree_and_packages_are_complete() {
     if !has_python() {
         return;
     }
-    let (code, told) = check(Path::new(SCRIPT), &["versions", "packages"]);
-    assert_eq!(code, 0, "{told}");
-    assert_eq!(told.lines().filter(|line| line.starts_with("ok: ")).count(), 2, "{told}");
+    let (code, printed) = check(Path::new(SCRIPT), &["versions", "packages"]);
+    assert_eq!(code, 0, "{printed}");
+    assert_eq!(printed.lines().filter(|line| line.starts_with("ok: ")).count(), 2, "{printed}");
 }
 
 /// A workspace of two packages, in which everything is wrong that a check looks for.
@@ -110,9 +110,9 @@ fn every_check_finds_what_it_looks_for() {
     write("Cargo.lock", LOCK);
     write("scripts/release", &std::fs::read_to_string(SCRIPT).unwrap());
     let script = tree.path().join("scripts/release");
-    let (code, told) = check(&script, &["changelog", "versions", "packages"]);
-    assert_eq!(code, 1, "{told}");
-    let problems: Vec<&str> = told.lines().filter_map(|line| line.strip_prefix("    ")).collect();
+    let (code, printed) = check(&script, &["changelog", "versions", "packages"]);
+    assert_eq!(code, 1, "{printed}");
+    let problems: Vec<&str> = printed.lines().filter_map(|line| line.strip_prefix("    ")).collect();
     let expected = [
         "CHANGELOG.md: no section ## 1.2.0, or nothing in it",
         "CHANGELOG.md: entries under Unreleased; move them into the section of the version that is released",
@@ -128,12 +128,12 @@ fn every_check_finds_what_it_looks_for() {
         "etcbench-storage: its package lacks README.md",
         "etcbench-storage: its package lacks src/page.html",
     ];
-    assert_eq!(problems, expected, "{told}");
+    assert_eq!(problems, expected, "{printed}");
     // Nothing is committed in this tree, which is not a repository.
-    let (code, told) = check(&script, &["tree"]);
-    assert_eq!(code, 2, "{told}");
-    let (code, told) = check(&script, &["spelling"]);
-    assert_eq!((code, told.contains("there are changelog, versions, tree, packages")), (2, true), "{told}");
+    let (code, printed) = check(&script, &["tree"]);
+    assert_eq!(code, 2, "{printed}");
+    let (code, printed) = check(&script, &["spelling"]);
+    assert_eq!((code, printed.contains("there are changelog, versions, tree, packages")), (2, true), "{printed}");
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn the_root_of_a_container_replaces_no_folder_of_others() {
     std::fs::copy(&program, system.path().join("usr/bin/etcbench")).unwrap();
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/container-root");
     let output = Command::new(script).arg("--binary").arg(program).arg(system.path()).output().unwrap();
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.code() == Some(2) && told.contains("has other files"), "{told}");
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && message.contains("has other files"), "{message}");
     assert!(system.path().join("usr/bin/etcbench").is_file());
 }

@@ -69,14 +69,14 @@ fn runs_are_told_apart() {
 fn a_run_ends_in_five_lines() {
     let project = small();
     let output = project.done(&["run", "small"]);
-    let told = text(&output.stderr);
-    let end: Vec<&str> = told.lines().rev().take(5).collect();
+    let printed = text(&output.stderr);
+    let end: Vec<&str> = printed.lines().rev().take(5).collect();
     for (line, words) in
         end.iter().rev().zip(["small: 1 fit, 0 of", "best: macro F1 ", "tables: ", "details: ", "next: "])
     {
-        assert!(line.trim_start().starts_with(words), "{words}: {told}");
+        assert!(line.trim_start().starts_with(words), "{words}: {printed}");
     }
-    assert!(end[4].contains(" s; results in ./results/small-small-full"), "{told}");
+    assert!(end[4].contains(" s; results in ./results/small-small-full"), "{printed}");
     // The suggested next step exists.
     let next = end[0].trim_start().trim_start_matches("next: etcbench ").split(" (").next().unwrap();
     project.done(&next.split(' ').collect::<Vec<_>>());
@@ -86,7 +86,7 @@ fn a_run_ends_in_five_lines() {
     assert_eq!((text(&quiet.stdout).as_str(), text(&quiet.stderr).as_str()), ("", ""));
     assert!(!text(&project.done(&["-q", "list", "runs"]).stdout).is_empty(), "a list is what was asked for");
     let refused = project.etcbench(&["-q", "run", "nothing"]);
-    assert!(text(&refused.stderr).contains("no such experiment"), "errors are told");
+    assert!(text(&refused.stderr).contains("no such experiment"), "errors are shown");
 
     let verbose = text(&project.done(&["run", "small", "--verbose", "--no-cache"]).stderr);
     for words in [": done in ", "stage fits: 1 computed, 0 from the cache", "fits of knn · bytes: "] {
@@ -103,7 +103,7 @@ fn machines_get_one_object() {
     assert_eq!((one["name"].as_str(), one["fits"].as_u64()), (Some("small-small-full"), Some(1)));
     let row = &one["tables"][0]["rows"][0];
     assert_eq!((row["model"].as_str(), &row["macro_f1"]), (Some("knn"), &one["best"]["mean"]));
-    assert!(text(&run.stderr).contains("results in"), "people are told all the same");
+    assert!(text(&run.stderr).contains("results in"), "progress is still shown");
 
     project.done(&["check", "small", "--update", "--write"]);
     let checked = object(&project.done(&["check", "small", "--json"]).stdout);
@@ -135,7 +135,7 @@ fn machines_get_one_object() {
 fn a_dry_run_says_what_would_be_computed_and_computes_nothing() {
     let project = small();
     let dry = |more: &[&str]| text(&project.done(&[&["run", "small", "--dry-run"], more].concat()).stdout);
-    let told = dry(&[]);
+    let printed = dry(&[]);
     for words in [
         "[selection]\nlabel = \"kind\"",
         "small: flows, divided for the first seed",
@@ -144,13 +144,13 @@ fn a_dry_run_says_what_would_be_computed_and_computes_nothing() {
         "Memory: ",
         "Time: unknown: no stored run has knn on bytes",
     ] {
-        assert!(told.contains(words), "{words}: {told}");
+        assert!(printed.contains(words), "{words}: {printed}");
     }
     assert!(!project.path("results/small-small-full").exists() && !project.path("results/cache/fits").exists());
     project.done(&["run", "small"]);
     assert!(dry(&[]).contains("1 fit, 1 of them in the cache"));
-    let told = dry(&["--set", "feature.packets=1"]);
-    assert!(told.contains("1 fit, 0 of them in the cache") && told.contains("Time: about "), "{told}");
+    let printed = dry(&["--set", "feature.packets=1"]);
+    assert!(printed.contains("1 fit, 0 of them in the cache") && printed.contains("Time: about "), "{printed}");
     let outlined = object(&project.done(&["run", "small", "--dry-run", "--json"]).stdout);
     let run = &outlined["runs"][0];
     assert_eq!(
@@ -160,10 +160,10 @@ fn a_dry_run_says_what_would_be_computed_and_computes_nothing() {
     assert_eq!(run["resolved"]["selection"]["label"], "kind");
 
     let slurm = ["--slurm", "--partition", "gpu", "--cpu-partition", "cpu", "--gpus", "1", "--seeds", "5"];
-    let told = dry(&[&slurm[..], &["--units-per-task", "2", "--tasks-at-once", "3"]].concat());
-    let jobs: Vec<&str> = told.split("\nJob ").skip(1).collect();
-    assert_eq!(jobs.len(), 3, "{told}");
-    assert!(told.contains(": 5 units, 5 of them to compute, 3 jobs"), "{told}");
+    let printed = dry(&[&slurm[..], &["--units-per-task", "2", "--tasks-at-once", "3"]].concat());
+    let jobs: Vec<&str> = printed.split("\nJob ").skip(1).collect();
+    assert_eq!(jobs.len(), 3, "{printed}");
+    assert!(printed.contains(": 5 units, 5 of them to compute, 3 jobs"), "{printed}");
     for job in [jobs[0], jobs[2]] {
         assert!(job.contains("--partition=cpu") && !job.contains("--gpus"), "{job}");
     }
@@ -187,9 +187,9 @@ fn threads_that_cannot_start_are_told() {
             .current_dir(project.path(""))
             .output()
             .unwrap();
-        let told = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(3), "{told}");
-        assert!(told.contains("cannot start the threads; raise the limit of processes (`ulimit -u`)"), "{told}");
-        assert!(!told.contains("panicked"), "{told}");
+        let message = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{message}");
+        assert!(message.contains("cannot start the threads; raise the limit of processes (`ulimit -u`)"), "{message}");
+        assert!(!message.contains("panicked"), "{message}");
     }
 }
