@@ -22,7 +22,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// Returns the exit code and all output.
-fn said(project: &Project, arguments: &[&str]) -> (Option<i32>, String) {
+fn outcome(project: &Project, arguments: &[&str]) -> (Option<i32>, String) {
     let output = project.etcbench(arguments);
     (output.status.code(), text(&output.stdout) + &text(&output.stderr))
 }
@@ -51,7 +51,7 @@ fn hide(project: &Project, name: &str) {
 fn a_changed_file_of_a_run_is_named() {
     let project = project();
     for command in [&["check", "small"][..], &["compare", "small-small-full", "small-small-full"], &["report"]] {
-        assert_eq!(said(&project, command).0, Some(0), "{}", said(&project, command).1);
+        assert_eq!(outcome(&project, command).0, Some(0), "{}", outcome(&project, command).1);
     }
     let predictions = "predictions/variant-knn-bytes-seed0.csv";
     let names: Vec<String> = every_stage::files(&project.path(RUN))
@@ -70,17 +70,17 @@ fn a_changed_file_of_a_run_is_named() {
             continue;
         }
         change_a_digit(&project, &path);
-        let told = format!("{name}: was changed since the run wrote it");
+        let problem = format!("{name}: was changed since the run wrote it");
         for command in [&["check", "small"][..], &["compare", "small-small-full", "small-small-full"]] {
-            let (code, said) = said(&project, command);
+            let (code, printed) = outcome(&project, command);
             // Some files can no longer be read at all, which also reveals the change.
-            assert!(code == Some(1) && said.contains(&told) || code == Some(2), "{name}: {code:?} {said}");
+            assert!(code == Some(1) && printed.contains(&problem) || code == Some(2), "{name}: {code:?} {printed}");
         }
         fs::write(project.path(&path), before).unwrap();
     }
     fs::remove_file(project.path(&format!("{RUN}/comparisons.csv"))).unwrap();
-    let (code, told) = said(&project, &["check", "small"]);
-    assert!(code == Some(1) && told.contains("comparisons.csv: was removed since the run wrote it"), "{told}");
+    let (code, printed) = outcome(&project, &["check", "small"]);
+    assert!(code == Some(1) && printed.contains("comparisons.csv: was removed since the run wrote it"), "{printed}");
 }
 
 #[test]
@@ -94,14 +94,14 @@ fn records_are_held_against_the_predictions_that_they_were_measured_on() {
     fs::write(project.path(&format!("{RUN}/records.jsonl")), edited).unwrap();
     hide(&project, "records.jsonl");
     for command in [&["check", "small"][..], &["compare", "small-small-full", "small-small-full"], &["report"]] {
-        let (code, told) = said(&project, command);
-        assert!(code == Some(1) && told.contains("the predictions yield accuracy "), "{command:?}: {told}");
-        assert!(told.contains(", the record has 0.123"), "{command:?}: {told}");
+        let (code, printed) = outcome(&project, command);
+        assert!(code == Some(1) && printed.contains("the predictions yield accuracy "), "{command:?}: {printed}");
+        assert!(printed.contains(", the record has 0.123"), "{command:?}: {printed}");
     }
     let page = fs::read_to_string(project.path("results/report.html")).unwrap();
     assert!(page.contains("This run was changed after it was written"), "the page does not say so");
-    let (code, told) = said(&project, &["tables", "small"]);
-    assert!(code == Some(0) && told.contains("warning: ") && told.contains("the record has 0.123"), "{told}");
+    let (code, printed) = outcome(&project, &["tables", "small"]);
+    assert!(code == Some(0) && printed.contains("warning: ") && printed.contains("the record has 0.123"), "{printed}");
 }
 
 #[test]
@@ -115,8 +115,8 @@ fn a_cut_file_of_tolerances_is_not_met() {
     // With one of several entries, the check passes and reports the rows without expectations.
     let first = entries.split("[[tolerance]]").next().unwrap();
     fs::write(&path, format!("{header}[[tolerance]]{first}")).unwrap();
-    let (code, told) = said(&project, &["check", "small"]);
-    assert!(code == Some(0) && told.contains("no expectations for "), "{told}");
+    let (code, printed) = outcome(&project, &["check", "small"]);
+    assert!(code == Some(0) && printed.contains("no expectations for "), "{printed}");
     assert!(project.etcbench(&["check", "small", "--update", "--write"]).status.success());
     assert_eq!(fs::read_to_string(&path).unwrap(), whole);
 }
@@ -126,8 +126,11 @@ fn one_broken_run_does_not_keep_the_others_from_the_report() {
     let project = project();
     project.write("results/broken/records.jsonl", "{\"not\": \"a record\"}\n");
     project.write("results/broken/run.json", "{}");
-    let (code, told) = said(&project, &["report"]);
-    assert!(code == Some(1) && told.contains("results/broken: left out: ") && told.contains(": 1 run;"), "{told}");
+    let (code, printed) = outcome(&project, &["report"]);
+    assert!(
+        code == Some(1) && printed.contains("results/broken: left out: ") && printed.contains(": 1 run;"),
+        "{printed}"
+    );
     assert!(fs::read_to_string(project.path("results/report.html")).unwrap().contains("small-small-full"));
     project.refused(&["report", "broken"], &["results/broken"]);
 }

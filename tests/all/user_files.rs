@@ -81,10 +81,10 @@ fn a_run_removes_nothing_that_it_did_not_write() {
     // Another experiment: the previous run is kept unchanged, with its models; the user's files stay.
     let before = bytes(&folder);
     write_experiment(&project, 3);
-    let told = text(&project.done(&RUN).stderr);
+    let printed = text(&project.done(&RUN).stderr);
     assert!(
-        told.contains("small: older, different results are kept in ./results/small-small-full.1 (--overwrite"),
-        "{told}"
+        printed.contains("small: older, different results are kept in ./results/small-small-full.1 (--overwrite"),
+        "{printed}"
     );
     holds_own("another experiment");
     assert_eq!(runs(&project), ["small-small-full", "small-small-full.1"]);
@@ -102,8 +102,8 @@ fn a_run_removes_nothing_that_it_did_not_write() {
 
     // An edited table also belongs to the user, and its run is kept.
     fs::write(folder.join("tables/small.md"), "with a remark").unwrap();
-    let told = text(&project.done(&RUN).stderr);
-    assert!(told.contains("kept in ./results/small-small-full.2"), "{told}");
+    let printed = text(&project.done(&RUN).stderr);
+    assert!(printed.contains("kept in ./results/small-small-full.2"), "{printed}");
     assert_eq!(
         fs::read_to_string(project.path("results/small-small-full.2/tables/small.md")).unwrap(),
         "with a remark"
@@ -112,16 +112,16 @@ fn a_run_removes_nothing_that_it_did_not_write() {
 
     // On request, a run replaces the older one, and nothing else.
     write_experiment(&project, 1);
-    let told = text(&project.done(&[&RUN[..], &["--overwrite"]].concat()).stderr);
-    assert!(!told.contains("kept") && runs(&project).len() == 3, "{told}");
+    let printed = text(&project.done(&[&RUN[..], &["--overwrite"]].concat()).stderr);
+    assert!(!printed.contains("kept") && runs(&project).len() == 3, "{printed}");
     holds_own("overwritten");
     // Also in units.
     write_experiment(&project, 2);
-    let told = text(&project.done(&[&RUN[..], &["--jobs", "2", "--overwrite"]].concat()).stderr);
-    assert!(!told.contains("kept") && runs(&project).len() == 3, "{told}");
+    let printed = text(&project.done(&[&RUN[..], &["--jobs", "2", "--overwrite"]].concat()).stderr);
+    assert!(!printed.contains("kept") && runs(&project).len() == 3, "{printed}");
     write_experiment(&project, 3);
-    let told = text(&project.done(&[&RUN[..], &["--jobs", "2"]].concat()).stderr);
-    assert!(told.contains("kept in ./results/small-small-full.3"), "{told}");
+    let printed = text(&project.done(&[&RUN[..], &["--jobs", "2"]].concat()).stderr);
+    assert!(printed.contains("kept in ./results/small-small-full.3"), "{printed}");
     assert!(project.path("results/small-small-full.3/units.json").is_file());
     holds_own("in units");
 
@@ -159,8 +159,8 @@ fn a_folder_that_is_no_run_is_not_replaced() {
     let project = project();
     project.write("results/small-small-full/records.csv", "mine");
     project.write("results/small-small-full/data.bin", "mine");
-    let told = text(&project.done(&RUN).stderr);
-    assert!(told.contains("kept in ./results/small-small-full.1"), "{told}");
+    let printed = text(&project.done(&RUN).stderr);
+    assert!(printed.contains("kept in ./results/small-small-full.1"), "{printed}");
     assert_eq!(fs::read_to_string(project.path("results/small-small-full.1/records.csv")).unwrap(), "mine");
     assert_eq!(fs::read_to_string(project.path("results/small-small-full/data.bin")).unwrap(), "mine");
     assert!(project.path("results/small-small-full/records.jsonl").is_file());
