@@ -189,8 +189,10 @@ fn a_run_that_does_not_fit_into_memory_is_refused_before_it_begins() {
     let cache = project.path("results/cache");
     assert!(!cache.join("fits").exists() && !cache.join("trials").exists());
     let output = project.done(&[&run[..], &["8G"]].concat());
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    let line =
-        told.lines().find(|line| line.starts_with("small: expected memory: ")).unwrap_or_else(|| panic!("{told}"));
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+    let line = printed
+        .lines()
+        .find(|line| line.starts_with("small: expected memory: "))
+        .unwrap_or_else(|| panic!("{printed}"));
     assert!(line.ends_with(" MiB of 8192 MiB available"), "{line}");
 }

@@ -33,7 +33,7 @@ struct Group {
 }
 
 /// Returns the error of a file's reader, or `None` if it accepts the file.
-fn said<T, E: std::fmt::Display>(result: Result<T, E>) -> Option<String> {
+fn problem<T, E: std::fmt::Display>(result: Result<T, E>) -> Option<String> {
     result.err().map(|error| error.to_string())
 }
 
@@ -47,7 +47,7 @@ fn experiment(path: &Path) -> Option<String> {
     match read_experiment(path, &Overrides::default()) {
         Err(error) => Some(error.to_string()),
         Ok(experiment) => {
-            experiment.variants.iter().flat_map(|variant| &variant.models).find_map(|spec| said(build(spec)))
+            experiment.variants.iter().flat_map(|variant| &variant.models).find_map(|spec| problem(build(spec)))
         }
     }
 }
@@ -56,14 +56,14 @@ fn experiment(path: &Path) -> Option<String> {
 fn of_text(kind: &str, path: &Path) -> Option<String> {
     match kind {
         "experiment" => experiment(path),
-        "definition" => said(DatasetDefinition::read(path)),
+        "definition" => problem(DatasetDefinition::read(path)),
         "label_table" => {
             let definition = path.with_file_name("table.toml");
             fs::write(&definition, definition_with_table()).unwrap();
-            said(DatasetDefinition::read(&definition))
+            problem(DatasetDefinition::read(&definition))
         }
-        "tolerance" => said(ToleranceFile::read(path)),
-        "records" => said(read_records(path)),
+        "tolerance" => problem(ToleranceFile::read(path)),
+        "records" => problem(read_records(path)),
         other => panic!("{other} is no kind of file"),
     }
 }
@@ -116,7 +116,7 @@ fn break_model(sound: &[u8], what: &str, how: &str) -> Vec<u8> {
 fn of_model(bytes: &[u8]) -> Option<String> {
     match ModelArchive::from_bytes(bytes) {
         Err(error) => Some(error.to_string()),
-        Ok(archive) => said(load(&archive)),
+        Ok(archive) => problem(load(&archive)),
     }
 }
 
@@ -144,7 +144,7 @@ fn of_trained(model: &[u8], name: &str) -> Option<String> {
         flowpic: None,
         statistic_names: STATISTIC_NAMES.iter().map(|name| (*name).to_owned()).collect(),
     };
-    said(TrainedModel::from_bytes(&trained_model_bytes(model, &description).unwrap()))
+    problem(TrainedModel::from_bytes(&trained_model_bytes(model, &description).unwrap()))
 }
 
 /// Returns the file of a model fitted to eight flows of four bytes.

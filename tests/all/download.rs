@@ -97,12 +97,12 @@ fn sha256(bytes: &[u8]) -> String {
 
 /// Records the events it receives.
 #[derive(Default)]
-struct Told {
+struct Recorder {
     warnings: Mutex<Vec<String>>,
     advanced: Mutex<u64>,
 }
 
-impl Progress for Told {
+impl Progress for Recorder {
     fn begin(&self, _: &str, _: u64) {}
     fn advance(&self, steps: u64) {
         *self.advanced.lock().unwrap() += steps;
@@ -117,7 +117,7 @@ impl Progress for Told {
 /// A dataset with one file on a server, and the dataset's folder.
 struct Case {
     folder: tempfile::TempDir,
-    told: Told,
+    recorder: Recorder,
     options: RefCell<FetchOptions>,
 }
 
@@ -129,7 +129,7 @@ impl Case {
             stall: Duration::from_millis(400),
             ..FetchOptions::default()
         };
-        Case { folder: tempfile::tempdir().unwrap(), told: Told::default(), options: options.into() }
+        Case { folder: tempfile::tempdir().unwrap(), recorder: Recorder::default(), options: options.into() }
     }
 
     fn fetch(&self, url: &str, more: &str) -> Result<Vec<Fetched>, FetchError> {
@@ -141,7 +141,7 @@ impl Case {
         );
         fs::write(&path, text).unwrap();
         let definition = DatasetDefinition::read(&path).unwrap();
-        fetch(&definition, &self.folder.path().join("data"), &self.options.borrow(), &self.told)
+        fetch(&definition, &self.folder.path().join("data"), &self.options.borrow(), &self.recorder)
     }
 
     /// Returns the files of the dataset's folder, relative, sorted.
@@ -186,7 +186,7 @@ fn a_download_that_breaks_off_goes_on_where_it_was() {
     assert_eq!(requests.len(), 3);
     assert_eq!(requests.iter().map(|head| asked_offset(head)).collect::<Vec<_>>(), [None, Some(50_000), Some(140_000)]);
     assert!(requests[1].contains("if-range: \"one\""), "{}", requests[1]);
-    assert_eq!(case.told.warnings.lock().unwrap().len(), 2);
+    assert_eq!(case.recorder.warnings.lock().unwrap().len(), 2);
     assert_eq!(case.files(), ["a/file.bin", "downloads.json"]);
     // A complete file is not requested again.
     assert!(case.fetch(&format!("{}/f", server.address), "").unwrap()[0].already);
@@ -303,10 +303,10 @@ fn two_at_once_download_once() {
         case.folder.path().join("data"),
         FetchOptions { stall: Duration::from_secs(20), ..case.options.borrow().clone() },
     );
-    let told = Told::default();
+    let recorder = Recorder::default();
     let fetched: Vec<Fetched> = std::thread::scope(|scope| {
         let threads: Vec<_> =
-            (0..4).map(|_| scope.spawn(|| fetch(&definition, &data, &options, &told).unwrap())).collect();
+            (0..4).map(|_| scope.spawn(|| fetch(&definition, &data, &options, &recorder).unwrap())).collect();
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
     });
     assert!(fetched.iter().all(|fetched| fetched.sha256 == sha256(&body)));
@@ -315,7 +315,9 @@ fn two_at_once_download_once() {
         (server.requests().len(), case.files()),
         (2, vec!["a/file.bin".to_owned(), "downloads.json".to_owned()])
     );
-    assert!(told.warnings.lock().unwrap().iter().all(|warning| warning.contains("which is downloading a/file.bin")));
+    assert!(
+        recorder.warnings.lock().unwrap().iter().all(|warning| warning.contains("which is downloading a/file.bin"))
+    );
 }
 
 #[test]
@@ -335,7 +337,7 @@ fn a_server_that_never_ends_and_one_that_changed_are_told() {
     case.fetch(&url, "").unwrap();
     case.options.borrow_mut().force = true;
     case.fetch(&url, "").unwrap();
-    let warnings = case.told.warnings.lock().unwrap();
+    let warnings = case.recorder.warnings.lock().unwrap();
     assert!(warnings.len() == 1 && warnings[0].contains("when it was first downloaded"), "{warnings:?}");
 }
 

@@ -114,7 +114,7 @@ fn undisturbed() -> &'static Undisturbed {
 /// A run that met a fault either succeeds or prints one line with the reason and has the exit code of an error. It
 /// never panics.
 #[track_caller]
-fn told(output: &Output, what: &str) -> bool {
+fn succeeded(output: &Output, what: &str) -> bool {
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(!text.contains("panicked"), "{what}: {text}");
     if !output.status.success() {
@@ -153,7 +153,7 @@ fn every_failing_change_leaves_a_run_that_goes_on() {
                 ("FAULTS_LASTING", lasting.to_owned()),
             ];
             tried += 1;
-            if told(&run(&folder, &faults).0, &what) {
+            if succeeded(&run(&folder, &faults).0, &what) {
                 survived += 1;
                 let found = results(&folder);
                 let tables = |results: &BTreeMap<PathBuf, Vec<u8>>| {
@@ -188,7 +188,7 @@ fn every_failing_read_is_an_error_or_does_not_matter() {
         copy(&finished.path("results/cache"), &folder.join("results/cache"));
         let what = format!("read {read} fails");
         let faults = [("FAULTS_READ", read.to_string()), ("FAULTS_ERRNO", EIO.to_string())];
-        if told(&run(&folder, &faults).0, &what) {
+        if succeeded(&run(&folder, &faults).0, &what) {
             same(&undisturbed.results, &folder, &what);
         }
         let (again, ..) = run(&folder, &[]);
@@ -216,11 +216,11 @@ fn a_capture_that_cannot_be_read_is_an_error_and_no_shorter_capture() {
             .output()
             .unwrap();
         fs::write(state.path(), [0; 16]).unwrap();
-        if !told(&output, &format!("read {read} of a capture")) {
+        if !succeeded(&output, &format!("read {read} of a capture")) {
             failures += 1;
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            let printed = String::from_utf8_lossy(&output.stderr).into_owned();
             // The definition next to the captures is read first.
-            assert!(said.contains("data/small"), "read {read}: {said}");
+            assert!(printed.contains("data/small"), "read {read}: {printed}");
         }
     }
     assert!(failures > 0);
@@ -441,7 +441,7 @@ fn a_fault_while_a_run_replaces_another_loses_neither_nor_what_is_the_users() {
             let what = format!("change {change} of {changes}, {fault}");
             let (output, ..) = run(folder.path(), &[(fault, change.to_string()), ("FAULTS_ERRNO", EIO.to_string())]);
             if fault == "FAULTS_FAIL" {
-                told(&output, &what);
+                succeeded(&output, &what);
             } else {
                 assert_eq!(output.status.code(), Some(137), "{what}");
             }

@@ -108,8 +108,8 @@ fn the_ladders_of_findings_are_those_of_the_stored_results() {
         let header = reader.headers().unwrap().clone();
         let column = |name: &str| header.iter().position(|column| column == name).unwrap();
         // Invented times exclude the rung by time.
-        let there = |name: &&str| header.iter().any(|column| column == *name);
-        let rungs = etcbench::experiment::RUNGS.iter().map(|rung| rung.name).filter(there);
+        let present = |name: &&str| header.iter().any(|column| column == *name);
+        let rungs = etcbench::experiment::RUNGS.iter().map(|rung| rung.name).filter(present);
         let (rungs, names) = (rungs.map(column).collect::<Vec<_>>(), ["model", "input", "masks"].map(column));
         let mut rows = 0;
         for record in reader.records() {

@@ -100,12 +100,12 @@ fn no_class_has_fewer_flows_or_captures_than_stated() {
     let tables: [(&str, usize, Class); 5] = [
         ("table 1", 2, |flow| Some(flow.labels["traffic"].clone())),
         ("table 2", 10, |flow| {
-            let told = flow.labels["tunnel"] == "non_vpn" && ["voip", "video"].contains(&&*flow.labels["category"]);
-            told.then(|| flow.labels["application"].clone())
+            let included = flow.labels["tunnel"] == "non_vpn" && ["voip", "video"].contains(&&*flow.labels["category"]);
+            included.then(|| flow.labels["application"].clone())
         }),
         ("table 3", 4, |flow| {
-            let told = ["chat", "filetrans", "video", "voip"].contains(&&*flow.labels["category"]);
-            (told && flow.labels["tunnel"] == "vpn").then(|| flow.labels["category"].clone())
+            let included = ["chat", "filetrans", "video", "voip"].contains(&&*flow.labels["category"]);
+            (included && flow.labels["tunnel"] == "vpn").then(|| flow.labels["category"].clone())
         }),
         ("table 4", 5, |flow| (flow.labels["tunnel"] == "tor").then(|| flow.labels["category"].clone())),
         ("table 5", 3, |flow| (flow.labels["tunnel"] != "none").then(|| flow.labels["tunnel"].clone())),
@@ -158,16 +158,16 @@ fn tshark_finds_no_malformed_header() {
         let done = Command::new("mergecap").args(["-F", "pcap", "-a", "-w"]).arg(&merged).args(files).status().unwrap();
         assert!(done.success());
         // Segments of truncated captures cannot be reassembled.
-        let told = Command::new("tshark")
+        let output = Command::new("tshark")
             .args(["-n", "-o", "tcp.desegment_tcp_streams:FALSE", "-o", "ip.defragment:FALSE", "-r"])
             .arg(&merged)
             .args(["-Y", "_ws.malformed", "-T", "fields", "-e", "frame.number", "-e", "frame.protocols"])
             .output()
             .unwrap();
-        assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         // Above the transport headers tshark guesses by port: random bytes of a flood at port 53 are no DNS, and a message
         // that is cut is none to its dissector.
-        let text = String::from_utf8_lossy(&told.stdout).into_owned();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let headers = ["eth", "ethertype", "ip", "tcp", "udp", "icmp"];
         let malformed = |line: &&str| {
             let layer = line.split(":_ws.malformed").next().and_then(|before| before.rsplit([':', '\t']).next());
@@ -186,15 +186,15 @@ fn the_recorder_records() {
     command.args(["-m", "record", "--captures", "1", "--flows", "2", "--longest", "60", "--folder"]);
     command.arg(folder.path().join("captures")).arg("--scratch").arg(folder.path().join("scratch"));
     command.args(only.iter().flat_map(|word| ["--only", word]));
-    let told = match command.env("PYTHONPATH", root().join("data/lab")).env("PYTHONDONTWRITEBYTECODE", "1").output() {
-        Ok(told) => told,
+    let output = match command.env("PYTHONPATH", root().join("data/lab")).env("PYTHONDONTWRITEBYTECODE", "1").output() {
+        Ok(output) => output,
         Err(error) => return eprintln!("skipped: python3 does not start: {error}"),
     };
-    let words = String::from_utf8_lossy(&told.stdout).into_owned() + &String::from_utf8_lossy(&told.stderr);
-    if told.status.code() == Some(2) && words.contains("cannot record: ") {
+    let words = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    if output.status.code() == Some(2) && words.contains("cannot record: ") {
         return eprintln!("skipped: {words}");
     }
-    assert!(told.status.success(), "{words}");
+    assert!(output.status.success(), "{words}");
     for name in ["non_vpn-browsing-curl-01", "vpn-browsing-curl-01", "non_vpn-filetrans-sftp-01", "bot-http-01"] {
         let packed = std::fs::File::open(folder.path().join(format!("captures/{name}.pcap.zst"))).unwrap();
         assert!(zstd::decode_all(packed).unwrap().len() > 24, "{name} is empty");

@@ -129,9 +129,9 @@ fn what_the_data_does_not_allow_is_left_out_and_named() {
     let definition = fs::read_to_string(project.path("data/lab.toml")).unwrap();
     project.write("data/lab.toml", format!("times = \"invented\"\n{definition}"));
     let output = project.done(&["ladder", "two", "--rungs", "flows,captures,time", "--folds", "2"]);
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(told.contains("captures: class mumble is left out: it is in 1 capture, and needs 2"), "{told}");
-    assert!(told.contains("time is left out: a dataset's packet times are invented"), "{told}");
+    let messages = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(messages.contains("captures: class mumble is left out: it is in 1 capture, and needs 2"), "{messages}");
+    assert!(messages.contains("time is left out: a dataset's packet times are invented"), "{messages}");
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(printed.contains("Left out, time: a dataset's packet times are invented"), "{printed}");
     let named = "Left out, captures and captures-masked: class mumble, since it is in 1 capture, and needs 2";

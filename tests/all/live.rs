@@ -86,9 +86,9 @@ fn flows_are_decided_while_the_capture_is_written() {
     let decided = live.next();
     assert_eq!(decided[0], "decision");
     live.write(&capture[first..]);
-    let (mut lines, told, status) = live.end();
-    assert!(status.success(), "{told}");
-    assert!(told.contains("10 flows") && told.contains("10 answers in "), "{told}");
+    let (mut lines, printed, status) = live.end();
+    assert!(status.success(), "{printed}");
+    assert!(printed.contains("10 flows") && printed.contains("10 answers in "), "{printed}");
     lines.insert(0, decided);
     let of = |event: &str| -> Vec<(String, String)> {
         let lines = lines.iter().filter(|line| line[0] == event);
@@ -119,8 +119,8 @@ fn a_model_on_whole_flows_decides_at_their_end() {
     let capture = fs::read(project.path("data/small/one.pcap")).unwrap();
     let mut live = Live::start(&project, &["statistics.safetensors"]);
     live.write(&capture);
-    let (lines, told, status) = live.end();
-    assert!(status.success() && told.contains("this model needs features of complete flows"), "{told}");
+    let (lines, printed, status) = live.end();
+    assert!(status.success() && printed.contains("this model needs features of complete flows"), "{printed}");
     assert_eq!(lines.len(), 11);
     assert!(lines[1..].iter().all(|line| line[0] == "end"), "{lines:?}");
     // One line per flow and no events, as for a file.
@@ -179,8 +179,8 @@ fn no_flow_is_decided_before_the_packets_are_there_that_decide_it() {
         fs::rename(&model, project.path("model.safetensors")).unwrap();
         let mut live = Live::start(&project, &["model.safetensors"]);
         live.write(&capture);
-        let (lines, told, status) = live.end();
-        assert!(status.success(), "{set}: {told}");
+        let (lines, printed, status) = live.end();
+        assert!(status.success(), "{set}: {printed}");
         let (decisions, ends): (Vec<_>, Vec<_>) = lines[1..].iter().cloned().partition(|line| line[0] == "decision");
         assert_eq!(decisions.len(), if decided.is_some() { 10 } else { 0 }, "{set}");
         assert!(decisions.iter().all(|line| Some(line[7].as_str()) == decided), "{set}: {decisions:?}");

@@ -12,7 +12,7 @@ fn etcbench(folder: &Path, arguments: &[&str]) -> Output {
     command.current_dir(folder).env_remove("ETCBENCH_DATA").args(arguments).output().unwrap()
 }
 
-fn told(output: &Output) -> (String, String) {
+fn printed(output: &Output) -> (String, String) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (text(&output.stdout), text(&output.stderr))
 }
@@ -20,7 +20,7 @@ fn told(output: &Output) -> (String, String) {
 #[test]
 fn an_empty_folder_has_what_comes_with_the_program() {
     let folder = tempfile::tempdir().unwrap();
-    let (listed, _) = told(&etcbench(folder.path(), &["list"]));
+    let (listed, _) = printed(&etcbench(folder.path(), &["list"]));
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for part in ["experiments", "data"] {
         for entry in fs::read_dir(root.join(part)).unwrap() {
@@ -36,9 +36,9 @@ fn an_empty_folder_has_what_comes_with_the_program() {
     assert_eq!(etcbench(folder.path(), &["audit"]).status.code(), Some(1));
     let missing = etcbench(folder.path(), &["run", "table2"]);
     assert_eq!(missing.status.code(), Some(2));
-    let (_, told) = told(&missing);
-    let lines: Vec<&str> = told.lines().collect();
-    assert!(lines.len() == 3 && lines[0].starts_with("etcbench: dataset iscxvpn2016 not found;"), "{told}");
+    let (_, errors) = printed(&missing);
+    let lines: Vec<&str> = errors.lines().collect();
+    assert!(lines.len() == 3 && lines[0].starts_with("etcbench: dataset iscxvpn2016 not found;"), "{errors}");
     assert_eq!(lines[2], "  without it: etcbench run table2 --data synth --size demo");
     // Nothing is written unless requested.
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
@@ -65,9 +65,9 @@ fn a_new_project_runs_its_first_experiment() {
     assert!(fs::read_to_string(&experiment).unwrap().contains("[\"random_forest\"]"), "what is there stays");
     // From a subfolder, by name.
     let run = etcbench(&folder.path().join("models"), &["run", "first", "--size", "ci"]);
-    assert!(run.status.success(), "{}", told(&run).1);
+    assert!(run.status.success(), "{}", printed(&run).1);
     assert!(folder.path().join("results/first-synth-ci/records.csv").is_file());
-    let (runs, _) = told(&etcbench(&folder.path().join("data/synth"), &["list", "runs"]));
+    let (runs, _) = printed(&etcbench(&folder.path().join("data/synth"), &["list", "runs"]));
     assert!(runs.starts_with("first-synth-ci: My first experiment"), "{runs}");
 }
 
@@ -76,7 +76,7 @@ fn experiments_and_runs_go_by_their_names() {
     let project = every_stage::project();
     project.write("experiments/small.toml", small_experiment("small", "kind", &["knn"], [2, 24]));
     for name in ["small", "small.toml", "experiments/small", "experiments/small.toml"] {
-        let (_, stderr) = told(&project.done(&["run", name]));
+        let (_, stderr) = printed(&project.done(&["run", name]));
         assert!(stderr.contains("results in ./results/small-small-full"), "{name}: {stderr}");
     }
     project.done(&["split", "small", "-o", "split.csv"]);

@@ -178,9 +178,12 @@ fn runs_are_checked_compared_ranked_and_listed() {
     table(first, "1");
     let fewer = run_folder(&project, "table3-synth-ci-");
     let differs = project.etcbench(&["compare", "table3-synth-ci", &fewer]);
-    let told = text(&differs.stdout);
+    let differences = text(&differs.stdout);
     assert_eq!(differs.status.code(), Some(1));
-    assert!(told.contains("| seeds | [0, 1] | [0]    |") && told.contains("Data: no difference"), "{told}");
+    assert!(
+        differences.contains("| seeds | [0, 1] | [0]    |") && differences.contains("Data: no difference"),
+        "{differences}"
+    );
     let advice = "no stored run, did you mean `table3-synth-ci`? (see `etcbench list runs`)";
     for command in ["compare", "rank"] {
         project.refused(&[command, "table3-synth-ci", "table3-synth-c"], &["table3-synth-c: ", advice]);

@@ -263,8 +263,8 @@ fn a_killed_pre_training_goes_on_and_ends_the_same() {
     child.wait().unwrap();
     assert!(!killed.path("elmo.safetensors").exists());
     let output = killed.done(&arguments("15"));
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(told.contains("continuing from epoch"), "{told}");
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(printed.contains("continuing from epoch"), "{printed}");
     assert_eq!(checkpoints(), 0);
     let read = |project: &Project| fs::read(project.path("elmo.safetensors")).unwrap();
     assert!(read(&killed) == read(&undisturbed));
