@@ -243,21 +243,21 @@ impl AuditTable {
         if f1.high >= least(fewest) {
             return None;
         }
-        let told = format!(
+        let reason = format!(
             "with {fewest} classes and one run these macro precision and recall give a macro F1 of at least {:.3}",
             floor(least(fewest))
         );
         if self.classes.is_some() {
-            return Some((Possible::OnlyIf, format!("{told}; a lower one needs a mean over several runs")));
+            return Some((Possible::OnlyIf, format!("{reason}; a lower one needs a mean over several runs")));
         }
         Some(match (fewest..=MOST_CLASSES).find(|&classes| f1.high >= least(classes)) {
             Some(classes) => (
                 Possible::OnlyIf,
-                format!("{told}; a lower one needs a mean over at least {classes} classes or over several runs"),
+                format!("{reason}; a lower one needs a mean over at least {classes} classes or over several runs"),
             ),
             None => (
                 Possible::No,
-                format!("{told}, and over any number of classes of at least {:.3}", floor(least(MOST_CLASSES))),
+                format!("{reason}, and over any number of classes of at least {:.3}", floor(least(MOST_CLASSES))),
             ),
         })
     }
@@ -322,18 +322,18 @@ impl AuditTable {
                 )));
             }
         };
-        let mut told = |possible, reason| found.push((accuracy.row.clone(), Metric::ACCURACY.key, possible, reason));
+        let mut add = |possible, reason| found.push((accuracy.row.clone(), Metric::ACCURACY.key, possible, reason));
         let by_recall = Conditions { accuracy: Some(accuracy.rounded), ..base };
         if !by_recall.possible()? {
-            told(Possible::No, self.outside_recalls(&names, accuracy));
+            add(Possible::No, self.outside_recalls(&names, accuracy));
             return Ok(found);
         }
         if let Some(condition) = condition(&by_recall, &names, accuracy)? {
-            told(Possible::OnlyIf, condition);
+            add(Possible::OnlyIf, condition);
         }
         let jointly = Conditions { jointly: true, ..by_recall };
         if together && !jointly.possible()? {
-            told(
+            add(
                 Possible::No,
                 "with the precisions too no confusion matrix has these numbers, whatever the supports: the flows that the \
                  precisions say were wrongly given to a class are more than the other classes lost"

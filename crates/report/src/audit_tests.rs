@@ -19,7 +19,7 @@ fn published(name: &str) -> Vec<Finding> {
 }
 
 /// Returns every number that is not possible: row, metric, verdict.
-fn told(findings: &[Finding]) -> Vec<(&str, &str, Possible)> {
+fn objections(findings: &[Finding]) -> Vec<(&str, &str, Possible)> {
     let not = findings.iter().filter(|finding| finding.possible != Possible::Yes);
     not.map(|finding| (finding.row.as_str(), finding.metric.as_str(), finding.possible)).collect()
 }
@@ -29,7 +29,7 @@ fn what_cannot_be_in_the_paper_is_found_cell_by_cell() {
     let findings = published("table1");
     assert_eq!(findings.len(), 20);
     assert_eq!(
-        told(&findings),
+        objections(&findings),
         [
             ("random_forest", "macro_f1", Possible::OnlyIf),
             ("knn", "macro_f1", Possible::No),
@@ -44,7 +44,7 @@ fn what_cannot_be_in_the_paper_is_found_cell_by_cell() {
 
     // By the recalls alone, facebook_video needs at least 84.6 %; with the precisions it is impossible.
     let findings = published("table2");
-    assert_eq!(told(&findings), [("attention_lstm", "accuracy", Possible::No)]);
+    assert_eq!(objections(&findings), [("attention_lstm", "accuracy", Possible::No)]);
     let text = reason(&findings, "attention_lstm");
     assert!(text.contains("0.986 needs facebook_video to be at least 84.6 % of the test flows"), "{text}");
     assert!(text.contains("; with the precisions too no confusion matrix has these numbers"), "{text}");
@@ -52,7 +52,7 @@ fn what_cannot_be_in_the_paper_is_found_cell_by_cell() {
     for (table, largest) in [("table3", "0.936"), ("table5", "0.932")] {
         let findings = published(table);
         let accuracy = ("attention_lstm", "accuracy", Possible::No);
-        assert_eq!(told(&findings).last(), Some(&accuracy), "{table}");
+        assert_eq!(objections(&findings).last(), Some(&accuracy), "{table}");
         let text = reason(&findings, "attention_lstm");
         assert_eq!(text, format!("accuracy cannot exceed the largest recall, here {largest}"));
     }
@@ -60,8 +60,8 @@ fn what_cannot_be_in_the_paper_is_found_cell_by_cell() {
     // In table 3 only voip's recall exceeds its precision, so it would need nearly all flows; then the other classes
     // have too few flows to be its false positives.
     let voip = ["chat", "filetrans", "video", "voip"].map(|class| (class, "precision", Possible::No));
-    assert_eq!(told(&published("table3"))[..4], voip);
-    assert_eq!(told(&published("table5")).len(), 1);
+    assert_eq!(objections(&published("table3"))[..4], voip);
+    assert_eq!(objections(&published("table5")).len(), 1);
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn a_class_that_is_not_printed_may_carry_an_accuracy_and_must_be_good_enough() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../paper/published/table4.csv");
     let four = AuditTable { classes: None, ..AuditTable::read(&path).unwrap() };
     let findings = four.audit().unwrap();
-    assert_eq!(told(&findings), [("attention_lstm", "accuracy", Possible::No)]);
+    assert_eq!(objections(&findings), [("attention_lstm", "accuracy", Possible::No)]);
     assert!(AuditTable { classes: Some(3), ..four }.audit().unwrap_err().to_string().contains("has 4 classes"));
 }
 
@@ -101,19 +101,22 @@ fn what_the_published_files_say_is_what_the_audit_finds() {
 fn single_checks() {
     let f1 =
         audit("a,precision,0.9\na,recall,0.5\na,f1,0.71\nb,precision,0.9\nb,recall,0.5\nb,f1,0.64\ntable,classes,3\n");
-    assert_eq!(told(&f1), [("a", "f1", Possible::No)]);
+    assert_eq!(objections(&f1), [("a", "f1", Possible::No)]);
     assert_eq!(
-        told(&audit("m,accuracy,0.91\nm,weighted_recall,0.93\nm,micro_f1,0.91\n")),
+        objections(&audit("m,accuracy,0.91\nm,weighted_recall,0.93\nm,micro_f1,0.91\n")),
         [("m", "weighted_recall", Possible::No)]
     );
     // Printed supports determine the accuracy.
     let supports = |accuracy: &str| {
         audit(&format!("a,recall,0.5\na,support,30\nb,recall,0.9\nb,support,10\nm,accuracy,{accuracy}\n"))
     };
-    assert_eq!(told(&supports("0.60")), []);
-    assert_eq!(told(&supports("0.80")), [("m", "accuracy", Possible::No)]);
-    assert_eq!(told(&audit("a,recall,0.5\nb,recall,0.9\nm,accuracy,0.70\n")), []);
-    assert_eq!(told(&audit("a,recall,0.50\nb,recall,0.90\nm,accuracy,0.85\n")), [("m", "accuracy", Possible::OnlyIf)]);
+    assert_eq!(objections(&supports("0.60")), []);
+    assert_eq!(objections(&supports("0.80")), [("m", "accuracy", Possible::No)]);
+    assert_eq!(objections(&audit("a,recall,0.5\nb,recall,0.9\nm,accuracy,0.70\n")), []);
+    assert_eq!(
+        objections(&audit("a,recall,0.50\nb,recall,0.90\nm,accuracy,0.85\n")),
+        [("m", "accuracy", Possible::OnlyIf)]
+    );
     // A precision of 0.5 for `a` means as many false as true positives; `b`, with recall 0.99, cannot supply them if it
     // is small.
     let low = audit("a,recall,1.00\na,precision,0.50\nb,recall,0.99\nb,precision,0.99\n");
@@ -141,9 +144,9 @@ fn files_that_are_not_tables_are_refused() {
         ("class;precision;recall", "`class;precision;recall`"),
     ] {
         std::fs::write(&path, format!("{header}\n{}\n", header.replace("class", "chat"))).unwrap();
-        let told = AuditTable::read(&path).unwrap_err().to_string();
-        assert!(told.contains("has the columns `row`, `metric` and `value`"), "{told}");
-        assert!(told.ends_with(&format!("this one has {names}")), "{told}");
+        let message = AuditTable::read(&path).unwrap_err().to_string();
+        assert!(message.contains("has the columns `row`, `metric` and `value`"), "{message}");
+        assert!(message.ends_with(&format!("this one has {names}")), "{message}");
     }
 }
 

@@ -117,14 +117,14 @@ pub(super) struct LeakSection {
 
 /// Returns a section per variant; variants with the same splits and features share one.
 pub(super) fn leak_sections(leaks: &[SplitLeaks]) -> Vec<LeakSection> {
-    let mut told: Vec<(Vec<&str>, Vec<&LeakReport>)> = Vec::new();
+    let mut groups: Vec<(Vec<&str>, Vec<&LeakReport>)> = Vec::new();
     for (variant, reports) in by_variant(leaks) {
-        match told.iter_mut().find(|(_, other)| *other == reports) {
+        match groups.iter_mut().find(|(_, other)| *other == reports) {
             Some((variants, _)) => variants.push(variant),
-            None => told.push((vec![variant], reports)),
+            None => groups.push((vec![variant], reports)),
         }
     }
-    told.into_iter().map(|(variants, reports)| leak_section(&variants.join(", "), &reports)).collect()
+    groups.into_iter().map(|(variants, reports)| leak_section(&variants.join(", "), &reports)).collect()
 }
 
 /// Renders the report as Markdown.
@@ -245,16 +245,16 @@ fn verdicts_table(variant: &str, reports: &[&LeakReport]) -> Option<Table> {
             }
         }
         let more = subjects.len().saturating_sub(NAMED_SUBJECTS);
-        let mut told = subjects.into_iter().take(NAMED_SUBJECTS).collect::<Vec<_>>().join(", ");
+        let mut named = subjects.into_iter().take(NAMED_SUBJECTS).collect::<Vec<_>>().join(", ");
         if more > 0 {
-            told += &format!(" and {more} more");
+            named += &format!(" and {more} more");
         }
         table.rows.push(vec![
             Cell::text(check),
             Cell::text(if splits > 0 { "LEAK" } else { "none found" }),
             Cell::count(splits),
             Cell::number_or_absent(largest, 3),
-            Cell::Text(told),
+            Cell::Text(named),
         ]);
     }
     table.rows.sort_by_key(|row| row[1] != Cell::text("LEAK"));
@@ -263,9 +263,9 @@ fn verdicts_table(variant: &str, reports: &[&LeakReport]) -> Option<Table> {
 
 /// Formats ceilings as in `bytes 0.998, statistics 1.000`; `None` for reports of versions without ceilings.
 pub(super) fn ceilings(report: &LeakReport) -> Option<String> {
-    let told =
+    let parts =
         report.ceilings.iter().map(|ceiling| format!("{} {:.3}", ceiling.input.replace('_', " "), ceiling.accuracy));
-    (!report.ceilings.is_empty()).then(|| told.collect::<Vec<_>>().join(", "))
+    (!report.ceilings.is_empty()).then(|| parts.collect::<Vec<_>>().join(", "))
 }
 
 /// Returns the leaks beyond chance in any of the splits, with the text of the first split and the number of splits
@@ -278,11 +278,11 @@ fn alarms(reports: &[&LeakReport]) -> Vec<String> {
             None => found.push((alarm, 1)),
         }
     }
-    let told = |(alarm, count): (&Alarm, usize)| match reports.len() {
+    let line = |(alarm, count): (&Alarm, usize)| match reports.len() {
         1 => format!("ALARM: {}", alarm.text()),
         splits => format!("ALARM in {count} of {splits} splits: {}", alarm.text()),
     };
-    found.into_iter().map(told).collect()
+    found.into_iter().map(line).collect()
 }
 
 /// Returns the mean share of test flows whose `input` equals that of a training flow; `None` if this was not checked.
@@ -362,7 +362,7 @@ fn fields_table(variant: &str, reports: &[&LeakReport]) -> Table {
 
 /// Returns notes for a run's tables; variants with the same note share one.
 pub(super) fn leak_notes(leaks: &[SplitLeaks]) -> Vec<String> {
-    let told: Vec<(&str, String)> = by_variant(leaks)
+    let leaks_found: Vec<(&str, String)> = by_variant(leaks)
         .into_iter()
         .map(|(variant, reports)| {
             let bytes = reports[0].duplicates.iter().position(|found| found.features == "bytes");
@@ -407,21 +407,21 @@ pub(super) fn leak_notes(leaks: &[SplitLeaks]) -> Vec<String> {
         .collect();
     let mut notes = Vec::new();
     let subjects = [
-        ("Leaks", &told),
+        ("Leaks", &leaks_found),
         ("Ceiling of the accuracy, since identical inputs carry different labels", &ceilings),
         ("Captures tested", &tested),
     ];
-    for (subject, told) in subjects {
+    for (subject, variant_notes) in subjects {
         let mut same: Vec<(Vec<&str>, &str)> = Vec::new();
-        for (variant, note) in told {
+        for (variant, note) in variant_notes {
             match same.iter_mut().find(|(_, other)| other == note) {
                 Some((variants, _)) => variants.push(variant),
                 None => same.push((vec![variant], note)),
             }
         }
         let named = |variants: &[&str]| {
-            if variants.len() > 2 && variants.len() == told.len() {
-                format!("each of the {} variants", told.len())
+            if variants.len() > 2 && variants.len() == variant_notes.len() {
+                format!("each of the {} variants", variant_notes.len())
             } else {
                 variants.join(" and ")
             }
@@ -473,9 +473,9 @@ mod tests {
             serde_json::from_value(report).unwrap()
         };
         let leaks = [leak("a", 0, 4), leak("b", 0, 4), leak("a", 1, 5), leak("b", 1, 5), leak("c", 0, 4)];
-        let told: Vec<String> = leak_sections(&leaks).into_iter().map(|section| section.variant).collect();
+        let sections: Vec<String> = leak_sections(&leaks).into_iter().map(|section| section.variant).collect();
         // The third variant has only one of the two splits.
-        assert_eq!(told, ["a, b", "c"]);
+        assert_eq!(sections, ["a, b", "c"]);
     }
 
     #[test]

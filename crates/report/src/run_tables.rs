@@ -218,12 +218,12 @@ pub(super) fn run_tables(
 
 /// Returns a note for each class that was left out, naming the variants.
 fn class_notes(variants: &[VariantFacts]) -> Vec<String> {
-    let mut told: Vec<(&SmallClass, Vec<&str>)> = Vec::new();
+    let mut found: Vec<(&SmallClass, Vec<&str>)> = Vec::new();
     for variant in variants {
         for small in &variant.small_classes {
-            match told.iter_mut().find(|(other, _)| *other == small) {
+            match found.iter_mut().find(|(other, _)| *other == small) {
                 Some((_, names)) => names.push(&variant.name),
-                None => told.push((small, vec![&variant.name])),
+                None => found.push((small, vec![&variant.name])),
             }
         }
     }
@@ -232,7 +232,7 @@ fn class_notes(variants: &[VariantFacts]) -> Vec<String> {
         let lacks = if small.lacks.is_empty() { format!("it has {} flows", small.flows) } else { small.lacks.clone() };
         format!("Left out, {}: class {}, since {lacks}", names.join(" and "), small.class)
     };
-    told.into_iter().map(note).collect()
+    found.into_iter().map(note).collect()
 }
 
 /// Writes a run's tables as CSV, Markdown and LaTeX to `folder`, a subfolder of the run's, and a sweep's curves as SVG.

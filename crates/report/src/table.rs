@@ -392,12 +392,12 @@ mod tests {
             table.rows.push(vec![Cell::text(text), Cell::Absent, Cell::Absent]);
         }
         let markdown = table.to_markdown();
-        for told in ["**\\<img src=x> \\u{1b}[2J**", "=cmd\\|' /C", "a < b", "\\</td>\\<script>"] {
-            assert!(markdown.contains(told), "{told} is not in {markdown}");
+        for expected in ["**\\<img src=x> \\u{1b}[2J**", "=cmd\\|' /C", "a < b", "\\</td>\\<script>"] {
+            assert!(markdown.contains(expected), "{expected} is not in {markdown}");
         }
         let csv = table.to_csv().unwrap();
-        for told in ["\n'=cmd|", "\n+1,", "\n-1.5,", "\na < b,"] {
-            assert!(csv.contains(told), "{told} is not in {csv}");
+        for expected in ["\n'=cmd|", "\n+1,", "\n-1.5,", "\na < b,"] {
+            assert!(csv.contains(expected), "{expected} is not in {csv}");
         }
     }
 

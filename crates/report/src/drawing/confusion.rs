@@ -42,10 +42,10 @@ pub(crate) fn confusion(title: String, matrix: &ConfusionMatrix, classes: &[Stri
             canvas.rectangle([x, y, cell, cell], "var(--heat)", 0.08 + 0.92 * share, &title);
             if count <= MOST_NUMBERED {
                 let colour = if share > 0.5 { "var(--paper)" } else { "var(--ink)" };
-                let told = flows.to_string();
+                let text = flows.to_string();
                 // A digit is about 0.6 times its font size wide.
-                let size = ((cell - 2.0) / (0.6 * told.len() as f64)).clamp(6.0, 12.0).floor();
-                canvas.text((x + cell / 2.0, y + cell / 2.0 + size / 3.0), Anchor::Middle, colour, size, &told);
+                let size = ((cell - 2.0) / (0.6 * text.len() as f64)).clamp(6.0, 12.0).floor();
+                canvas.text((x + cell / 2.0, y + cell / 2.0 + size / 3.0), Anchor::Middle, colour, size, &text);
             }
         }
     }

@@ -27,8 +27,8 @@ pub(crate) fn critical_difference(title: String, models: &[String], test: &Fried
         canvas.line([x, 18.0, x, 26.0], "var(--ink)", 1.5);
     }
     let beyond = if place(1.0 + difference) > right { " (longer than the axis)" } else { "" };
-    let told = format!("critical difference {difference:.2}{beyond}");
-    canvas.text((left, 13.0), Anchor::Start, "var(--ink)", 12.0, &told);
+    let text = format!("critical difference {difference:.2}{beyond}");
+    canvas.text((left, 13.0), Anchor::Start, "var(--ink)", 12.0, &text);
     canvas.line([left, axis, right, axis], "var(--ink)", 1.2);
     for rank in 1..=count {
         let x = place(rank as f64);
@@ -46,8 +46,8 @@ pub(crate) fn critical_difference(title: String, models: &[String], test: &Fried
     }
     for (index, (name, rank)) in order.iter().enumerate() {
         let (x, y) = (place(*rank), row(index));
-        let told = format!("{name} {rank:.2}");
-        let width = 0.9 * text_width(&told);
+        let label = format!("{name} {rank:.2}");
+        let width = 0.9 * text_width(&label);
         // A name that would extend beyond an edge is aligned to it.
         let (anchor, end, start) = match index < half {
             true if x + 12.0 + width > right + 12.0 => (Anchor::End, right + 12.0, right + 12.0 - width),
@@ -56,7 +56,7 @@ pub(crate) fn critical_difference(title: String, models: &[String], test: &Fried
             false => (Anchor::End, x - 12.0, x - 12.0 - width),
         };
         canvas.rectangle([start - 2.0, y - 8.0, width + 4.0, 16.0], "var(--paper)", 1.0, "");
-        canvas.text((end, y + 4.0), anchor, "var(--ink)", 12.0, &told);
+        canvas.text((end, y + 4.0), anchor, "var(--ink)", 12.0, &label);
         canvas.mark((x, axis), 0, &format!("{name}: mean rank {rank:.2}"));
     }
     for (index, group) in bars.iter().enumerate() {

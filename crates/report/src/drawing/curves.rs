@@ -62,13 +62,13 @@ pub(crate) fn curves(plot: &Curves) -> Figure {
         canvas.line([left, place, width - 14.0, place], "var(--grid)", 1.0);
         canvas.text((left - 8.0, place + 4.0), Anchor::End, "var(--muted)", 11.0, &text);
     }
-    let mut told = f64::NEG_INFINITY;
+    let mut last_label = f64::NEG_INFINITY;
     for (place, text) in x_scale.ticks() {
         canvas.line([place, bottom, place, bottom + 4.0], "var(--muted)", 1.0);
         // Labels of neighbouring ticks must not overlap.
-        if place - told >= 7.0 * text.len() as f64 + 6.0 {
+        if place - last_label >= 7.0 * text.len() as f64 + 6.0 {
             canvas.text((place, bottom + 18.0), Anchor::Middle, "var(--muted)", 11.0, &text);
-            told = place;
+            last_label = place;
         }
     }
     canvas.line([left, bottom, width - 14.0, bottom], "var(--muted)", 1.0);

@@ -94,11 +94,11 @@ pub(crate) fn dots(plot: &Dots) -> Figure {
             let cap = |end: f64| [end, y - 3.0, end, y + 3.0];
             canvas.lines(&[[ends[0], y, ends[1], y], cap(ends[0]), cap(ends[1])], &series(index), 1.5);
         }
-        let told = if plot.logarithmic { short(dot.value) } else { three(dot.value) };
+        let value = if plot.logarithmic { short(dot.value) } else { three(dot.value) };
         let half = dot
             .interval
             .map_or(String::new(), |half| format!(" ± {}", if plot.logarithmic { short(half) } else { three(half) }));
-        let title = format!("{}, {}: {told}{half}", plot.rows[dot.row], plot.series[index]);
+        let title = format!("{}, {}: {value}{half}", plot.rows[dot.row], plot.series[index]);
         canvas.mark((place, y), index, &title);
     }
     Figure::new(plot.title.clone(), canvas)

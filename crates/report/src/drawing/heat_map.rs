@@ -34,8 +34,8 @@ pub(crate) fn heat_map(map: &HeatMap) -> Figure {
         let place = |all: &[usize], wanted: usize| all.binary_search(&wanted).unwrap_or_default() as f64;
         let (x, y) = (left + width * place(&columns, column), top + height * place(&rows, row));
         let ink = if largest > 0.0 { (value / largest).clamp(0.0, 1.0) } else { 0.0 };
-        let told = format!("{} {row}, {} {column}: {}", map.y_axis, map.x_axis, three(value));
-        canvas.rectangle([x + 0.5, y + 0.5, width - 1.0, height - 1.0], "var(--heat)", ink, &told);
+        let title = format!("{} {row}, {} {column}: {}", map.y_axis, map.x_axis, three(value));
+        canvas.rectangle([x + 0.5, y + 0.5, width - 1.0, height - 1.0], "var(--heat)", ink, &title);
         let colour = if ink > 0.55 { "var(--paper)" } else { "var(--ink)" };
         canvas.text((x + width / 2.0, y + height / 2.0 + 4.0), Anchor::Middle, colour, size, &three(value));
     }

@@ -89,8 +89,8 @@ pub(crate) fn ladder_figure(plot: &LadderPlot) -> Figure {
                 let interval =
                     point.interval.map_or(String::new(), |(low, high)| format!(" ({} to {})", three(low), three(high)));
                 let (name, step) = (&plot.series[line.series], &plot.steps[point.step]);
-                let told = format!("{name}, {step}: {}{interval}", three(point.value));
-                canvas.mark(at(point), line.series, &told);
+                let title = format!("{name}, {step}: {}{interval}", three(point.value));
+                canvas.mark(at(point), line.series, &title);
             }
         }
     }

@@ -53,8 +53,8 @@ pub(crate) fn scatter(title: String, cost: &str, score: &str, points: &[ScatterP
     canvas.polyline(&front.collect::<Vec<_>>(), "var(--muted)", 1.5, 0.8);
     for (index, point) in points.iter().enumerate() {
         let place = (costs.place(point.cost), scores.place(point.score));
-        let told = format!("{}. {}: {}, {}", point.number, point.name, three(point.score), short(point.cost));
-        canvas.mark(place, index % MOST_SERIES, &told);
+        let label = format!("{}. {}: {}, {}", point.number, point.name, three(point.score), short(point.cost));
+        canvas.mark(place, index % MOST_SERIES, &label);
         canvas.text((place.0 + 8.0, place.1 - 5.0), Anchor::Start, "var(--ink)", 11.0, &point.number.to_string());
     }
     Figure::new(title, canvas)
