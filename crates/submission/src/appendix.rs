@@ -172,8 +172,8 @@ fn splits(stored: &StoredRun, run: &RunFile) -> Section {
             .iter()
             .filter(|shared| (shared.first.as_str(), shared.second.as_str()) == ("train", "test"));
         let most = of_test.map(|shared| shared.captures).max();
-        let told = most.map_or_else(|| UNKNOWN.to_owned(), |most| format!("at most {most}, over all splits"));
-        section.add(format!("{}: captures in training and test part", variant.name), told);
+        let text = most.map_or_else(|| UNKNOWN.to_owned(), |most| format!("at most {most}, over all splits"));
+        section.add(format!("{}: captures in training and test part", variant.name), text);
     }
     section.add(
         "Files",
@@ -209,13 +209,13 @@ fn models(cards: &[Card], run: &RunFile) -> Section {
         }
     }
     let chosen = run.fits.iter().filter_map(|fit| fit.setting.as_ref()).count();
-    let told = match chosen {
+    let text = match chosen {
         0 => "The run did not tune. Whether keys were chosen by hand in earlier runs is unknown to it.".to_owned(),
         chosen => format!(
             "{chosen} fits have a setting chosen on their validation part; every setting tried is in the records."
         ),
     };
-    section.add("Search", told);
+    section.add("Search", text);
     section
 }
 

@@ -151,10 +151,10 @@ mod tests {
             ("a", Link, "is not a regular file"),
             ("a", Directory, "is not a regular file"),
         ];
-        for (name, kind, told) in cases {
+        for (name, kind, expected) in cases {
             let file = archive(|builder| entry(builder, name, kind, b""));
             let error = read(file.path()).unwrap_err().to_string();
-            assert!(error.contains(told), "{name}: {error}");
+            assert!(error.contains(expected), "{name}: {error}");
         }
         let twice = archive(|builder| (0..2).for_each(|_| entry(builder, "a", Regular, b"x")));
         assert!(read(twice.path()).unwrap_err().to_string().contains("is duplicated in the archive"));

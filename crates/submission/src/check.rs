@@ -82,22 +82,22 @@ fn check_names(bundle: &Bundle, claimed: &Claimed, findings: &mut Vec<Finding>) 
         findings.push(Finding::new("files", *name, "is missing"));
     }
     // Files that the run does not refer to could hide results that were left out.
-    let mut asked: BTreeSet<String> = BTreeSet::new();
+    let mut referenced: BTreeSet<String> = BTreeSet::new();
     let imported = claimed.is_imported();
     for variant in &claimed.run.variants {
-        asked.insert(format!("flows/{}.csv", variant.name));
+        referenced.insert(format!("flows/{}.csv", variant.name));
     }
-    asked.extend(claimed.run.manifests.iter().map(|manifest| format!("manifests/{}.json", manifest.dataset)));
+    referenced.extend(claimed.run.manifests.iter().map(|manifest| format!("manifests/{}.json", manifest.dataset)));
     for name in bundle.files.keys().filter(|name| name.starts_with("flows/") || name.starts_with("manifests/")) {
-        if !asked.contains(name) {
+        if !referenced.contains(name) {
             let rule = if name.starts_with("flows/") { "experiment" } else { "manifests" };
             findings.push(Finding::new(rule, name, "belongs to nothing in run.json"));
         }
     }
     let left_out = |name: &String| claimed.run.left_out.iter().any(|left| left.variant == *name);
     for variant in claimed.experiment.variants.iter().map(|variant| &variant.name) {
-        let there = claimed.run.variants.iter().any(|own| own.name == *variant);
-        if !there && !left_out(variant) && !imported {
+        let present = claimed.run.variants.iter().any(|own| own.name == *variant);
+        if !present && !left_out(variant) && !imported {
             let problem = format!("variant {variant} of the experiment is missing");
             findings.push(Finding::new("experiment", "run.json", problem));
         }
@@ -124,10 +124,10 @@ fn check_experiment(claimed: &Claimed, findings: &mut Vec<Finding>) {
     let of_record = stored.records.iter().map(|record| ("records.csv", &record.key));
     let of_fit = run.fits.iter().map(|fit| ("run.json", &fit.key));
     let of_failure = run.failures.iter().map(|failure| ("run.json", &failure.key));
-    let mut told = BTreeSet::new();
+    let mut reported = BTreeSet::new();
     for (place, key) in of_record.chain(of_fit).chain(of_failure) {
         let own = (key.experiment.as_str(), key.dataset.as_str(), key.size.as_str());
-        if own != expected && told.insert((place, own)) {
+        if own != expected && reported.insert((place, own)) {
             found(
                 place,
                 format!(
@@ -142,18 +142,18 @@ fn check_experiment(claimed: &Claimed, findings: &mut Vec<Finding>) {
 /// Checks that the seeds were not hand-picked.
 fn check_seeds(claimed: &Claimed, project: &Path, findings: &mut Vec<Finding>, notes: &mut Vec<String>) {
     let Claimed { run, experiment, .. } = claimed;
-    let told = |seeds: &[u64]| seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+    let list = |seeds: &[u64]| seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
     let mut found = |place: &str, problem: String| findings.push(Finding::new("seeds", place, problem));
     if experiment.seeds != run.seeds {
-        let (own, stated) = (told(&run.seeds), told(&experiment.seeds));
+        let (own, stated) = (list(&run.seeds), list(&experiment.seeds));
         found("run.json", format!("has the seeds {own}, but the experiment states {stated}"));
     }
     let count = experiment.seeds.len() as u64;
     if experiment.seeds.iter().copied().ne(0..count) {
-        let own = told(&experiment.seeds);
+        let own = list(&experiment.seeds);
         found(
             "experiment.toml",
-            format!("the seeds are {own}; {count} seeds must be {}", told(&(0..count).collect::<Vec<_>>())),
+            format!("the seeds are {own}; {count} seeds must be {}", list(&(0..count).collect::<Vec<_>>())),
         );
     }
     // A ladder uses one seed, with folds and repetitions instead.
@@ -173,7 +173,7 @@ fn check_seeds(claimed: &Claimed, project: &Path, findings: &mut Vec<Finding>, n
             run.experiment,
             run.datasets.join(", "),
             run.size,
-            told(&stated)
+            list(&stated)
         );
         found("experiment.toml", problem);
     }

@@ -43,7 +43,7 @@ pub(super) fn check(
 }
 
 /// Returns the description of a fit for messages.
-pub(super) fn told(key: &RunKey) -> String {
+pub(super) fn fit_name(key: &RunKey) -> String {
     format!("{} on {}, {}, seed {}, fold {}", key.model, key.input, key.variant, key.seed, key.fold)
 }
 
@@ -63,7 +63,7 @@ fn check_coverage(claimed: &Claimed, variants: &[Option<VariantRun>], findings: 
     let keys = || run.fits.iter().map(|fit| &fit.key).chain(run.failures.iter().map(|failure| &failure.key));
     keys().for_each(|key| *of_run.entry(key).or_default() += 1);
     for (key, _) in of_run.iter().filter(|(_, count)| **count > 1) {
-        found("run.json", format!("{} is duplicated", told(key)));
+        found("run.json", format!("{} is duplicated", fit_name(key)));
     }
     let mut expected: BTreeSet<RunKey> = BTreeSet::new();
     for variant in variants.iter().flatten() {
@@ -102,12 +102,12 @@ fn check_coverage(claimed: &Claimed, variants: &[Option<VariantRun>], findings: 
         }
     }
     for key in expected.iter().filter(|key| !of_run.contains_key(key)) {
-        found("run.json", format!("neither a fit nor a failure of {}", told(key)));
+        found("run.json", format!("neither a fit nor a failure of {}", fit_name(key)));
     }
     let read = |key: &RunKey| variants.iter().flatten().any(|variant| variant.name == key.variant);
     let unread = variants.iter().any(Option::is_none);
     for key in of_run.keys().filter(|key| !expected.contains(key) && (read(key) || !unread)) {
-        found("run.json", format!("{} is not part of the experiment", told(key)));
+        found("run.json", format!("{} is not part of the experiment", fit_name(key)));
     }
     // A file of predictions without a fit could be a result that was left out.
     let files: BTreeSet<String> = run.fits.iter().map(|fit| file_name(variants, &fit.key)).collect();
@@ -168,7 +168,7 @@ fn check_fit(
         findings.push(Finding::new(
             "costs",
             "run.json",
-            format!("{}: costs must be stated for fits that were measured, and only for those", told(key)),
+            format!("{}: costs must be stated for fits that were measured, and only for those", fit_name(key)),
         ));
         return None;
     }
@@ -177,7 +177,7 @@ fn check_fit(
     let counted = fit.pretraining.iter().flat_map(|seen| &seen.parts).map(|part| part.packets);
     let counted = counted.chain(fit.stages.iter().map(|stage| stage.samples));
     if counted.fold(0, u64::saturating_add) > most {
-        findings.push(Finding::new("format", "run.json", format!("{}: it has impossibly large counts", told(key))));
+        findings.push(Finding::new("format", "run.json", format!("{}: it has impossibly large counts", fit_name(key))));
         return None;
     }
     let value = |metric: Metric| {
@@ -232,11 +232,11 @@ fn decision_cost(
     let sound =
         |batch: &BatchCost| batch.median_microseconds > 0.0 && batch.tail_microseconds >= batch.median_microseconds;
     if !batches.iter().all(sound) {
-        let told = told(key);
+        let name = fit_name(key);
         findings.push(Finding::new(
             "costs",
             "records.csv",
-            format!("{told}: decisions take no time, or their 99th percentile is below their median"),
+            format!("{name}: decisions take no time, or their 99th percentile is below their median"),
         ));
     }
     let memory_bytes = value(Metric::DECISION_MEMORY_BYTES).map(|bytes| bytes as u64);
@@ -271,14 +271,14 @@ fn check_predictions(
     }
     let missing: Vec<&String> = ids.keys().filter(|id| !seen.contains(id)).collect();
     let mut fine = true;
-    for (rule, ids, told) in [
+    for (rule, ids, problem) in [
         ("predictions", twice, "flow(s) are predicted twice"),
         ("predictions", others, "flow(s) are not in the test part"),
         ("predictions", missing, "test flow(s) have no prediction"),
         ("labels", wrong, "flow(s) have a class that differs from the flows file"),
     ] {
         if let Some(first) = ids.first() {
-            found(rule, format!("{} {told}, the first {first}", ids.len()));
+            found(rule, format!("{} {problem}, the first {first}", ids.len()));
             fine = false;
         }
     }
@@ -324,7 +324,7 @@ fn check_tuning(
     findings: &mut Vec<Finding>,
 ) -> Option<Tuning> {
     let key = &fit.key;
-    let mut found = |problem: String| findings.push(Finding::new("budget", told(key), problem));
+    let mut found = |problem: String| findings.push(Finding::new("budget", fit_name(key), problem));
     let of = |metric: Metric| records.iter().filter(move |record| record.metric == metric.key);
     let seconds = of(Metric::TUNING_WALL_SECONDS).next().and_then(|record| record.value);
     let trials: Vec<Trial> = of(Metric::TUNING_MACRO_F1)
@@ -385,8 +385,9 @@ const CLOCK_STEP: f64 = 0.1;
 
 /// Reports inconsistent times.
 fn check_costs(fit: &FitFacts, findings: &mut Vec<Finding>) {
-    let mut found =
-        |problem: String| findings.push(Finding::new("costs", "run.json", format!("{}: {problem}", told(&fit.key))));
+    let mut found = |problem: String| {
+        findings.push(Finding::new("costs", "run.json", format!("{}: {problem}", fit_name(&fit.key))))
+    };
     for (what, cost) in [("fit", fit.fit), ("predict", fit.predict)] {
         let Some(cost) = cost else { continue };
         let seconds = [Some(cost.wall_seconds), cost.cpu_seconds];

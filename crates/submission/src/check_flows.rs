@@ -46,7 +46,7 @@ pub(super) fn check_manifests(bundle: &Bundle, claimed: &Claimed, findings: &mut
         for capture in run.captures.iter().filter(|capture| capture.dataset == *dataset) {
             let path = path_of(dataset, &capture.capture, &used);
             in_run.insert(path);
-            let told = match used.get(path) {
+            let problem = match used.get(path) {
                 None => "is in run.json but not used in the manifest",
                 Some(entry) if entry.sha256.as_deref() != Some(&capture.sha256) => {
                     "its SHA-256 differs between run.json and the manifest"
@@ -56,7 +56,7 @@ pub(super) fn check_manifests(bundle: &Bundle, claimed: &Claimed, findings: &mut
                 }
                 Some(_) => continue,
             };
-            found(&name, format!("{}: {told}", capture.capture));
+            found(&name, format!("{}: {problem}", capture.capture));
         }
         for (path, _) in used.iter().filter(|(path, entry)| entry.sha256.is_some() && !in_run.contains(**path)) {
             found(&name, format!("{path}: is used in the manifest but not in run.json"));
@@ -196,13 +196,13 @@ fn check_ids(claimed: &Claimed, name: &str, flows: &FeatureSet, findings: &mut V
             twice.push(id);
         }
     }
-    for (ids, told) in [
+    for (ids, problem) in [
         (twice, "flow(s) are duplicated"),
         (unknown, "flow(s) belong to no capture of run.json"),
         (beyond, "flow(s) have numbers beyond the number of flows of their captures"),
     ] {
         if let Some(first) = ids.first() {
-            findings.push(Finding::new("flows", name, format!("{} {told}, the first {first}", ids.len())));
+            findings.push(Finding::new("flows", name, format!("{} {problem}, the first {first}", ids.len())));
         }
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::bundle::Bundle;
 use super::card::cards;
-use super::check_fits::told;
+use super::check_fits::fit_name;
 use super::claimed::{Claimed, PUBLISHED};
 use super::rules::Finding;
 use super::{SubmissionError, io};
@@ -128,7 +128,7 @@ fn check_records(own: &[Record], measured: &[Record], same_version: bool, findin
             [class.map(|class| format!(" of {class}")), predicted.map(|class| format!(" predicted as {class}"))];
         let more = [setting.map(|setting| format!(" with {setting}")), epoch.map(|epoch| format!(" in epoch {epoch}"))];
         let parts: String = parts.into_iter().chain(more).flatten().collect();
-        format!("{metric}{parts} ({})", told(key))
+        format!("{metric}{parts} ({})", fit_name(key))
     };
     let mut problems: Vec<(&'static str, String)> = Vec::new();
     let rule = |key: &ValueKey<'_>| {
@@ -152,17 +152,17 @@ fn check_records(own: &[Record], measured: &[Record], same_version: bool, findin
     // One edit can change hundreds of values; the first few of each rule are enough to see its kind.
     for of in ["records", "costs"] {
         let all: Vec<&String> = problems.iter().filter(|(rule, _)| *rule == of).map(|(_, problem)| problem).collect();
-        for problem in all.iter().take(MOST_TOLD) {
+        for problem in all.iter().take(MAXIMUM_LISTED) {
             findings.push(Finding::new(of, "records.csv", (*problem).clone()));
         }
-        if let Some(more) = all.len().checked_sub(MOST_TOLD).filter(|more| *more > 0) {
+        if let Some(more) = all.len().checked_sub(MAXIMUM_LISTED).filter(|more| *more > 0) {
             findings.push(Finding::new(of, "records.csv", format!("{more} more values differ from those recomputed")));
         }
     }
 }
 
 /// Number of wrong values of each rule that are listed individually.
-const MOST_TOLD: usize = 3;
+const MAXIMUM_LISTED: usize = 3;
 
 /// Checks the parts of a leak report that follow from flows, classes and splits; the rest needs the captures.
 fn check_leaks(claimed: &Claimed, variant: &VariantRun, findings: &mut Vec<Finding>) {

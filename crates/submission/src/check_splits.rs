@@ -124,11 +124,11 @@ fn drawn(variant: &Variant, features: &FeatureSet, seed: u64) -> Option<Result<V
 
 /// Returns the number of claimed splits of a seed.
 fn stated_count(claimed: &Claimed, facts: &VariantFacts, seed: u64) -> usize {
-    let there = |fold: usize| {
+    let exists = |fold: usize| {
         let name = format!("splits/{}-seed{seed}-fold{fold}.csv", facts.name);
         claimed.folder().join(name).is_file()
     };
-    (0..).take_while(|&fold| there(fold)).count().max(1)
+    (0..).take_while(|&fold| exists(fold)).count().max(1)
 }
 
 /// Describes flows that are in a different part than the method assigns.

@@ -211,7 +211,7 @@ fn write(path: &Path, content: &[u8]) -> std::io::Result<()> {
 /// Reads the run in a bundle's folder, which has its records only as CSV; the error is the file that cannot be read and
 /// the reason.
 fn read_stored(folder: &Path, information: &[u8]) -> Result<StoredRun, (&'static str, String)> {
-    let told = |name: &'static str| move |error: ReportError| (name, error.to_string());
+    let in_file = |name: &'static str| move |error: ReportError| (name, error.to_string());
     let experiment = "experiment.toml";
     let experiment_file =
         std::fs::read_to_string(folder.join(experiment)).map_err(|error| (experiment, error.to_string()))?;
@@ -222,10 +222,10 @@ fn read_stored(folder: &Path, information: &[u8]) -> Result<StoredRun, (&'static
             .parse()
             .map_err(|error: toml::de::Error| (experiment, error.message().to_owned()))?,
         experiment_file,
-        facts: RunFacts::read(folder).map_err(told("run.json"))?,
+        facts: RunFacts::read(folder).map_err(in_file("run.json"))?,
         information: serde_json::from_slice(information).map_err(|error| ("run.json", error.to_string()))?,
-        records: read_records(&folder.join("records.csv")).map_err(told("records.csv"))?,
-        leaks: read_leaks(&folder.join("leaks.json")).map_err(told("leaks.json"))?,
+        records: read_records(&folder.join("records.csv")).map_err(in_file("records.csv"))?,
+        leaks: read_leaks(&folder.join("leaks.json")).map_err(in_file("leaks.json"))?,
     })
 }
 
