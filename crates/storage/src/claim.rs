@@ -100,7 +100,7 @@ fn claim_within<T>(
 ) -> Turn<T> {
     let mut wait = FIRST_WAIT;
     let mut seen: Option<(Sight, Instant)> = None;
-    let mut told = false;
+    let mut announced = false;
     loop {
         if let Some(result) = ready() {
             return Turn::Ready(result);
@@ -128,9 +128,9 @@ fn claim_within<T>(
             }
             continue;
         }
-        if !told && wait > 4 * FIRST_WAIT {
-            told = true;
-            waiting(&sight.told(path));
+        if !announced && wait > 4 * FIRST_WAIT {
+            announced = true;
+            waiting(&sight.description(path));
         }
         std::thread::sleep(wait);
         wait = (wait * 2).min(LONGEST_WAIT);
@@ -192,7 +192,7 @@ impl Sight {
         }
     }
 
-    fn told(&self, path: &Path) -> String {
+    fn description(&self, path: &Path) -> String {
         match (self.holder(), &self.content) {
             (Some(holder), _) => format!("process {} on {}", holder.process.pid, holder.host),
             (None, Ok(_)) => "another process".to_owned(),
@@ -396,7 +396,7 @@ mod tests {
         write(&elsewhere);
         let beat = Duration::from_millis(100);
         let (silence, beats) = (Duration::from_millis(1500), 6);
-        let mut told = Vec::new();
+        let mut waited_for = Vec::new();
         let start = Instant::now();
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -405,10 +405,10 @@ mod tests {
                     File::options().write(true).open(&path).unwrap().set_modified(SystemTime::now()).unwrap();
                 }
             });
-            drop(ours(claim_within(&path, silence, nothing, |whom| told.push(whom.to_owned()))));
+            drop(ours(claim_within(&path, silence, nothing, |whom| waited_for.push(whom.to_owned()))));
         });
         assert!(start.elapsed() >= beat * beats + silence, "{:?}", start.elapsed());
-        assert_eq!(told, [format!("process {} on h", this.pid)]);
+        assert_eq!(waited_for, [format!("process {} on h", this.pid)]);
         // A file that never got its content is removed when a run begins, and otherwise waited for only briefly.
         std::fs::write(&path, "").unwrap();
         remove_dead_claims(folder.path());

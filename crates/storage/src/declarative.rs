@@ -80,7 +80,7 @@ pub fn parse_table(text: &str, origin: &str) -> Result<toml::Table, DeclarativeE
 pub fn parse<T: DeserializeOwned>(text: &str, origin: &str) -> Result<T, DeclarativeError> {
     toml::from_str(text).map_err(|error| DeclarativeError::Content {
         origin: with_line(origin, text, &error),
-        problem: text.parse().map_or_else(|_| told(&error), |table| with_missing::<T>(table, &error)),
+        problem: text.parse().map_or_else(|_| description(&error), |table| with_missing::<T>(table, &error)),
     })
 }
 
@@ -95,7 +95,7 @@ pub fn typed<T: DeserializeOwned>(table: toml::Table, origin: &str) -> Result<T,
     })
 }
 
-fn told(error: &toml::de::Error) -> String {
+fn description(error: &toml::de::Error) -> String {
     with_nearest_key(&one_line(error.message()))
 }
 
@@ -107,7 +107,7 @@ fn missing_key(error: &toml::de::Error) -> Option<String> {
 /// Describes why a table is not a `T`; if keys are missing, lists all of them. Serde reports only the first missing key
 /// until it is present, so this puts in values of every type until serde names another key.
 fn with_missing<T: DeserializeOwned>(mut table: toml::Table, error: &toml::de::Error) -> String {
-    let Some(first) = missing_key(error).filter(|key| !table.contains_key(key)) else { return told(error) };
+    let Some(first) = missing_key(error).filter(|key| !table.contains_key(key)) else { return description(error) };
     let mut missing = vec![first];
     while let Some(key) = missing.last().cloned() {
         let own: Vec<&str> = vec![&key];
@@ -140,9 +140,9 @@ fn next_missing<T: DeserializeOwned>(table: &mut toml::Table, path: &[&str]) -> 
         }
         // The key may be missing from the whole table or from the one just inserted: it belongs to the one that knows
         // it.
-        let mut there = table.clone();
-        there.insert(next.clone(), toml::Value::Table(toml::Table::new()));
-        let after = T::deserialize(toml::Value::Table(there)).err();
+        let mut extended = table.clone();
+        extended.insert(next.clone(), toml::Value::Table(toml::Table::new()));
+        let after = T::deserialize(toml::Value::Table(extended)).err();
         let unknown = after.is_some_and(|error| {
             error.message().starts_with("unknown field") || missing_key(&error).as_ref() == Some(&next)
         });
@@ -364,8 +364,8 @@ mod tests {
         let problem = |text: &str| parse::<Sections>(text, "x.toml").unwrap_err().to_string();
         let all = "x.toml: missing keys `title`, `flows`, `section`, `names`, `whole`";
         assert_eq!(problem("").replace(", line 1", ""), all);
-        let told = typed::<Sections>("flows = 1\nwhole = true".parse().unwrap(), "x.toml").unwrap_err().to_string();
-        assert_eq!(told, "x.toml: missing keys `title`, `section`, `names`");
+        let message = typed::<Sections>("flows = 1\nwhole = true".parse().unwrap(), "x.toml").unwrap_err().to_string();
+        assert_eq!(message, "x.toml: missing keys `title`, `section`, `names`");
         // A key missing from a section is reported for the section.
         let rest = "title = \"t\"\nflows = 1\nnames = []\nwhole = true\n[section]\n";
         assert!(problem(rest).ends_with("missing key `packets`"), "{}", problem(rest));

@@ -163,19 +163,19 @@ impl Write for Output {
 }
 
 /// Gives a new file the mode of the file it replaces, and its owner if permissions allow.
-pub(super) fn take_after(file: &File, there: &Metadata) -> std::io::Result<()> {
+pub(super) fn take_after(file: &File, existing: &Metadata) -> std::io::Result<()> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::{MetadataExt, fchown};
         let own = file.metadata()?;
-        if own.gid() != there.gid() {
-            let _ = fchown(file, None, Some(there.gid()));
+        if own.gid() != existing.gid() {
+            let _ = fchown(file, None, Some(existing.gid()));
         }
-        if own.uid() != there.uid() {
-            let _ = fchown(file, Some(there.uid()), None);
+        if own.uid() != existing.uid() {
+            let _ = fchown(file, Some(existing.uid()), None);
         }
     }
-    file.set_permissions(there.permissions())
+    file.set_permissions(existing.permissions())
 }
 
 #[cfg(all(test, unix))]

@@ -81,16 +81,16 @@ impl WholeFolder {
         let Self { partial, place, name } = self;
         let _claim = claim_on(&place);
         put_back_claimed(&place)?;
-        let Ok(there) = place.symlink_metadata() else {
+        let Ok(existing) = place.symlink_metadata() else {
             partial.replace(&place, &aside(&place), exchange)?;
             return Ok(sync_folder(folder_of(&place)).map(|()| None)?);
         };
-        if !there.is_dir() {
+        if !existing.is_dir() {
             return Err(
                 std::io::Error::new(std::io::ErrorKind::NotADirectory, "is not a folder; move it elsewhere").into()
             );
         }
-        if there.permissions().readonly() {
+        if existing.permissions().readonly() {
             let problem = "is write-protected; `chmod u+w` it or move it elsewhere";
             return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, problem).into());
         }
@@ -102,7 +102,7 @@ impl WholeFolder {
         } else {
             succession::keep(&place, &name, &in_the_way)?
         };
-        std::fs::set_permissions(partial.path(), there.permissions())?;
+        std::fs::set_permissions(partial.path(), existing.permissions())?;
         sync_all(partial.path())?;
         partial.replace(&place, &aside(&place), exchange)?;
         sync_folder(folder_of(&place))?;

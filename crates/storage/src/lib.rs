@@ -68,14 +68,14 @@ pub fn write_whole_with(
         fill(&mut writer)?;
         writer.into_inner().map_err(std::io::IntoInnerError::into_error)
     };
-    let (path, there) = match Destination::of(path)? {
-        Destination::Whole(path, there) => (path, there),
+    let (path, existing) = match Destination::of(path)? {
+        Destination::Whole(path, existing) => (path, existing),
         Destination::Stream(output) => return written(output).map(drop),
     };
     let folder = folder_of(&path);
     create_folder(folder)?;
     remove_leftovers(folder);
-    let (partial, file) = Partial::file(folder, there.as_ref())?;
+    let (partial, file) = Partial::file(folder, existing.as_ref())?;
     written(Output::of_file(file))?.file.sync_all()?;
     partial.rename(&path)?;
     sync_folder(folder)

@@ -41,21 +41,21 @@ pub(super) struct Partial {
 
 impl Partial {
     /// Creates a file in `folder`, open for writing, with the mode and owner of the file it will replace.
-    pub(crate) fn file(folder: &Path, there: Option<&Metadata>) -> std::io::Result<(Self, File)> {
+    pub(crate) fn file(folder: &Path, existing: Option<&Metadata>) -> std::io::Result<(Self, File)> {
         let mut state = state();
         let path = state.name(folder);
         let mut options = File::options();
         options.write(true).create_new(true);
         // The new file must never be readable by users who could not read the old one.
         #[cfg(unix)]
-        if there.is_some() {
+        if existing.is_some() {
             std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         }
         let file = options.open(&path)?;
         state.own.insert(path.clone());
         drop(state);
         let partial = Self { path };
-        there.map_or(Ok(()), |there| destination::take_after(&file, there))?;
+        existing.map_or(Ok(()), |existing| destination::take_after(&file, existing))?;
         Ok((partial, file))
     }
 

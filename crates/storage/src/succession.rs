@@ -47,8 +47,8 @@ fn last_kept(place: &Path) -> std::io::Result<u64> {
 /// Keeps files of the folder `old` in a separate folder next to `place`, and returns that; `None` if none of the files
 /// exists.
 pub(super) fn keep(old: &Path, place: &Path, files: &BTreeSet<PathBuf>) -> std::io::Result<Option<PathBuf>> {
-    let there = |path: &&PathBuf| old.join(path).symlink_metadata().is_ok();
-    let files: Vec<&PathBuf> = files.iter().filter(there).collect();
+    let exists = |path: &&PathBuf| old.join(path).symlink_metadata().is_ok();
+    let files: Vec<&PathBuf> = files.iter().filter(exists).collect();
     if files.is_empty() {
         return Ok(None);
     }
@@ -89,15 +89,15 @@ impl Carrying<'_> {
             let entry = entry?;
             let path = below.join(entry.file_name());
             let (from, to) = (entry.path(), self.new.join(&path));
-            let there = to.symlink_metadata().ok();
+            let existing = to.symlink_metadata().ok();
             if entry.file_type()?.is_dir() {
-                if there.as_ref().is_some_and(|there| !there.is_dir()) {
+                if existing.as_ref().is_some_and(|existing| !existing.is_dir()) {
                     self.all_in_the_way(&path)?;
                     continue;
                 }
                 // A folder that the program wrote to is only created if something in it is carried over.
                 let is_own = self.superseded.range(path.clone()..).next().is_some_and(|next| next.starts_with(&path));
-                let is_made = there.is_none() && !is_own;
+                let is_made = existing.is_none() && !is_own;
                 if is_made {
                     create_folder(&to)?;
                 }
@@ -106,7 +106,7 @@ impl Carrying<'_> {
                     std::fs::set_permissions(&to, entry.metadata()?.permissions())?;
                 }
             } else if !self.superseded.contains(&path) {
-                match there {
+                match existing {
                     Some(_) if is_same(&from, &to) => {}
                     Some(_) => _ = self.in_the_way.insert(path),
                     None => link(&from, &to)?,

@@ -68,7 +68,8 @@ fn remove_left(place: &Path, prefix: &str, own: &Metadata) {
         let name = entry.file_name();
         let Some(process) = name.to_str().and_then(|name| owner(prefix, name)) else { continue };
         // Never through a link: anyone who can write here could create one.
-        let is_ours = entry.path().symlink_metadata().is_ok_and(|there| there.is_dir() && same_owner(&there, own));
+        let is_ours =
+            entry.path().symlink_metadata().is_ok_and(|metadata| metadata.is_dir() && same_owner(&metadata, own));
         if is_ours && process.life() == Life::Dead {
             let _ = std::fs::remove_dir_all(entry.path());
         }

@@ -17,8 +17,8 @@ mod tests {
 
     #[test]
     fn a_noun_follows_its_count() {
-        let told =
+        let texts =
             [counted(1, "flow"), counted(0, "flow"), counted(2, "entry"), counted(1, "class"), counted(3, "class")];
-        assert_eq!(told, ["1 flow", "0 flows", "2 entries", "1 class", "3 classes"]);
+        assert_eq!(texts, ["1 flow", "0 flows", "2 entries", "1 class", "3 classes"]);
     }
 }
