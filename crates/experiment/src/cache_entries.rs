@@ -282,10 +282,10 @@ mod tests {
         let cache = cache(folder.path(), &[3, 40, 0, 50]);
         let size = 75;
         let limits = PruneLimits { older_than: Some(DAY * 45), most_bytes: Some(2 * size) };
-        let told = cache.prune(limits, true).unwrap();
+        let preview = cache.prune(limits, true).unwrap();
         assert_eq!(left(&cache).len(), 4);
         let pruned = cache.prune(limits, false).unwrap();
-        assert_eq!(pruned, told);
+        assert_eq!(pruned, preview);
         let removed: Vec<&str> = pruned.removed.iter().map(|entry| entry.key.as_str()).collect();
         assert_eq!((removed, pruned.left_bytes, pruned.in_use), (vec![&*key(3), &*key(1)], 2 * size, 0));
         assert_eq!(left(&cache), [key(0), key(2)]);

@@ -179,8 +179,8 @@ pub fn dataset_names(project: &Path) -> Vec<String> {
 /// Any error while writing them.
 fn generate_if_absent(settings: &Settings, progress: &dyn Progress) -> Result<(), ExperimentError> {
     let folder = settings.project.join("data").join(GENERATED);
-    let there = || folder.exists().then_some(());
-    if let Turn::Ours(_claim) = settings.cache.look_up("captures", GENERATED, progress, there) {
+    let exists = || folder.exists().then_some(());
+    if let Turn::Ours(_claim) = settings.cache.look_up("captures", GENERATED, progress, exists) {
         let problem =
             |error: std::io::Error| ExperimentError::Store { path: folder.clone(), problem: error.to_string() };
         // All or nothing: an existing folder is complete.

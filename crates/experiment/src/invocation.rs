@@ -166,8 +166,8 @@ mod tests {
             ..Overrides::default()
         };
         let invocation = Invocation::now(None, &overrides);
-        let told = ["--data lab", "--size demo", "--set feature.packets=8", "--seeds 3,5", "--models svm,knn"];
-        assert_eq!(invocation.overrides, told);
+        let expected = ["--data lab", "--size demo", "--set feature.packets=8", "--seeds 3,5", "--models svm,knn"];
+        assert_eq!(invocation.overrides, expected);
         let started = invocation.started.clone().unwrap();
         assert!(started.len() == 20 && started.ends_with('Z'), "{started}");
         // Runs of earlier versions have no invocation.

@@ -152,12 +152,13 @@ impl ElmoSources {
         if different.is_empty() {
             return Ok(());
         }
-        let told = different.iter().map(|(key, asked, found)| format!("{key} is {asked} here but {found} in the file"));
+        let listed =
+            different.iter().map(|(key, asked, found)| format!("{key} is {asked} here but {found} in the file"));
         Err(refused(format!(
             "elmo.pretrained: {name} was pre-trained with settings that differ from those of variant {}: {}; change \
              them, or pre-train another with `etcbench pretrain`",
             variant.name,
-            told.collect::<Vec<_>>().join(", ")
+            listed.collect::<Vec<_>>().join(", ")
         )))
     }
 

@@ -98,8 +98,8 @@ fn output(program: &'static str, arguments: &[String], input: &str) -> Result<St
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
-    let said = String::from_utf8_lossy(&output.stderr).split_whitespace().collect::<Vec<_>>().join(" ");
-    let problem = if said.is_empty() { output.status.to_string() } else { said };
+    let message = String::from_utf8_lossy(&output.stderr).split_whitespace().collect::<Vec<_>>().join(" ");
+    let problem = if message.is_empty() { output.status.to_string() } else { message };
     Err(SlurmError::Refused { program, problem })
 }
 
@@ -166,10 +166,10 @@ pub fn submit(
         planned.submissions().iter().map(|submission| submission.job).filter(|job| queue.holds(*job)).collect();
     let mut submitted: Vec<u64> = Vec::new();
     let last = job.all(units, waiting, gather, |arguments, script, submission| {
-        let said = output("sbatch", arguments, script)?;
-        let id = job_id(&said).ok_or_else(|| {
+        let printed = output("sbatch", arguments, script)?;
+        let id = job_id(&printed).ok_or_else(|| {
             let name = arguments.iter().find_map(|argument| argument.strip_prefix("--job-name=")).unwrap_or_default();
-            let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+            let said = printed.split_whitespace().collect::<Vec<_>>().join(" ");
             SlurmError::NoId { said, name: name.to_owned() }
         })?;
         submitted.push(id);
@@ -189,13 +189,13 @@ pub fn submit(
 
 /// Returns the job ID that `sbatch --parsable` printed: a line of its own, followed by a semicolon and the cluster if
 /// there are several. A cluster's submit plugin or wrapper may print lines of text before and after it.
-fn job_id(said: &str) -> Option<u64> {
+fn job_id(printed: &str) -> Option<u64> {
     let id = |line: &str| {
         let mut parts = line.trim().splitn(2, ';');
         let id = parts.next()?.parse().ok()?;
         parts.next().is_none_or(|cluster| !cluster.contains(char::is_whitespace)).then_some(id)
     };
-    said.lines().rev().find_map(id)
+    printed.lines().rev().find_map(id)
 }
 
 /// Returns what [`submit`] would submit if nothing of the plan were in the queue: each job's `sbatch` arguments and
@@ -395,13 +395,13 @@ mod tests {
 
     #[test]
     fn a_job_id_is_found_among_lines_of_text() {
-        for said in
+        for printed in
             ["100\n", "100;cluster1\n", "sbatch: lua: Job submitted to partition 7\n100\n", "Hello\n 100;c \nBye 5\n"]
         {
-            assert_eq!(job_id(said), Some(100), "{said}");
+            assert_eq!(job_id(printed), Some(100), "{printed}");
         }
-        for said in ["", "\n", "Submitted batch job 100\n", "-1\n", "100; and more\n"] {
-            assert_eq!(job_id(said), None, "{said}");
+        for printed in ["", "\n", "Submitted batch job 100\n", "-1\n", "100; and more\n"] {
+            assert_eq!(job_id(printed), None, "{printed}");
         }
     }
 

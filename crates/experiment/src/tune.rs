@@ -268,11 +268,11 @@ fn name(keys: &[&str], parameters: &toml::Table) -> String {
         let first = parameters.get(parts.next()?)?;
         parts.try_fold(first, |value, part| value.get(part))
     };
-    let told = |key: &&str| match value(key) {
+    let setting = |key: &&str| match value(key) {
         Some(value) => format!("{key} = {value}"),
         None => format!("{key} = default"),
     };
-    keys.iter().map(told).collect::<Vec<_>>().join(", ")
+    keys.iter().map(setting).collect::<Vec<_>>().join(", ")
 }
 
 /// Returns the settings of a model that an experiment tries, by their names in records and in order; `None` if it is

@@ -261,7 +261,7 @@ proptest! {
             prop_assert_eq!((&nothing.fields, &nothing.byte_positions), (&Vec::new(), &Vec::new()));
         }
         let hello = tcp && kept_bytes.min(BYTES) >= headers + 200 && shape.segment >= 250 && shape.record >= 250;
-        for (field, there) in [
+        for (field, expected) in [
             (PacketField::IpSource, true),
             (PacketField::IpDestination, true),
             (PacketField::IpRouteAddresses, extras && whole),
@@ -280,7 +280,7 @@ proptest! {
             (PacketField::TlsSessionId, hello && shape.session_id > 0),
             (PacketField::TlsServerName, hello),
         ] {
-            prop_assert!(!there || reported(&all, field), "{} is not reported", field.name());
+            prop_assert!(!expected || reported(&all, field), "{} is not reported", field.name());
         }
     }
 }

@@ -239,19 +239,19 @@ impl Faults {
             (&self.repeated, "flow(s) are listed twice"),
             (&self.missing, "flow(s) are missing"),
         ];
-        let told: Vec<String> = kinds
+        let problems: Vec<String> = kinds
             .iter()
             .filter(|(fault, _)| fault.count > 0)
             .map(|(fault, what)| format!("{} {what} (the first: {})", fault.count, fault.first))
             .collect();
-        if told.is_empty() {
+        if problems.is_empty() {
             return Ok(());
         }
         Err(error(
             path,
             format!(
                 "{}; a split file belongs to one selection of flows: use its captures, [flow] and [selection]",
-                told.join("; ")
+                problems.join("; ")
             ),
         ))
     }

@@ -130,8 +130,8 @@ mod tests {
         write_flows(&path, &features).unwrap();
         let read = read_flows(&path, &names).unwrap();
         assert_eq!((&read.labels, &read.provenance), (&features.labels, &features.provenance));
-        let told = read_flows(&path, &names[1..]).unwrap_err().to_string();
-        assert!(told.contains("line 3: there is no class `a, \"b\"`"), "{told}");
+        let message = read_flows(&path, &names[1..]).unwrap_err().to_string();
+        assert!(message.contains("line 3: there is no class `a, \"b\"`"), "{message}");
         std::fs::write(&path, "flow_id,part\n").unwrap();
         assert!(read_flows(&path, &names).unwrap_err().to_string().contains("its columns are not flow_id, source"));
         features.labels[0] = 2;

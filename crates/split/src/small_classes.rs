@@ -86,10 +86,10 @@ fn lacks(features: &FeatureSet, rows: &[usize], options: &SplitOptions) -> Resul
     }
     let groups = |needed: usize, by| {
         let own: BTreeSet<_> = rows.iter().map(|&row| group_of(&features.provenance[row], by)).collect();
-        let told = || {
+        let problem = || {
             format!("it is in {} {}{}, and needs {needed}", own.len(), by.name(), if own.len() == 1 { "" } else { "s" })
         };
-        (own.len() < needed).then(told)
+        (own.len() < needed).then(problem)
     };
     Ok(match (options.method, options.group) {
         (SplitMethod::Stratified | SplitMethod::Temporal, _) => flows(stratified::PARTS),

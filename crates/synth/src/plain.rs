@@ -183,12 +183,12 @@ pub(super) fn irc_session(draw: &mut Draw, lines: usize, pause: f64) -> Vec<Mess
                 draw.word(letters)
             })
             .collect();
-        let said = format!("PRIVMSG #{channel} :{}\r\n", text.join(" "));
+        let line = format!("PRIVMSG #{channel} :{}\r\n", text.join(" "));
         if draw.chance(0.6) {
             let other = draw.word(6);
-            messages.push(Message::new(Side::Server, wait, format!(":{other}!{other}@host {said}").into_bytes()));
+            messages.push(Message::new(Side::Server, wait, format!(":{other}!{other}@host {line}").into_bytes()));
         } else {
-            messages.push(Message::new(Side::Client, wait, said.into_bytes()));
+            messages.push(Message::new(Side::Client, wait, line.into_bytes()));
         }
     }
     messages

@@ -217,7 +217,7 @@ mod tests {
         assert_eq!(shipped("table2", &["synth"]).resolved["selection"], own.resolved["selection"]);
 
         let lab = shipped("table2", &["lab"]);
-        assert_eq!(lab.seeds, [0, 1, 2], "said in paper.toml");
+        assert_eq!(lab.seeds, [0, 1, 2], "stated in paper.toml");
         assert!(!lab.title.contains("ISCX"));
         let classes = lab.resolved["selection"]["classes"].as_array().unwrap();
         assert_eq!(classes.len(), 10);

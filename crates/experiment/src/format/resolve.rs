@@ -376,12 +376,12 @@ mod tests {
 
     #[test]
     fn on_holds_tables_and_cannot_change_the_dataset() {
-        for (text, told) in
+        for (text, expected) in
             [("on = 3", "[on.synth]"), ("[on]\nlab = 3", "[on.synth]"), ("[on.lab]\ndataset = 1", "cannot contain")]
         {
             let mut table: toml::Table = text.parse().unwrap();
             let error = merge_on(&mut table, &["lab".to_owned()]).unwrap_err();
-            assert!(error.contains(told), "{error}");
+            assert!(error.contains(expected), "{error}");
         }
     }
 }
