@@ -54,15 +54,15 @@ impl Rows<'_> {
         let first = batch.len();
         batch.resize(first + self.steps, 0.0);
         let present = &row[self.columns - self.steps..];
-        let there: Vec<usize> = (0..self.steps).filter(|&step| present[step] > 0.0).collect();
-        if there.is_empty() {
+        let occupied: Vec<usize> = (0..self.steps).filter(|&step| present[step] > 0.0).collect();
+        if occupied.is_empty() {
             return;
         }
-        let count = ((share * there.len() as f64).round() as usize).clamp(1, there.len());
+        let count = ((share * occupied.len() as f64).round() as usize).clamp(1, occupied.len());
         let (seed, epoch) = stream;
         let mut generator = seed::generator(seed, &format!("hidden {epoch} {number}"));
-        for chosen in index::sample(&mut generator, there.len(), count) {
-            batch[first + there[chosen]] = 1.0;
+        for chosen in index::sample(&mut generator, occupied.len(), count) {
+            batch[first + occupied[chosen]] = 1.0;
         }
     }
 }

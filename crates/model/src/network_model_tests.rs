@@ -47,8 +47,8 @@ pub(crate) fn flows(count: usize) -> FeatureSet {
         sequences,
         flowpics: Array2::from_shape_fn((count, 16 * 16), |(row, pixel)| {
             let (length, time) = (pixel / 16, pixel % 16);
-            let there = (length + 5 * class(row)) % 15 < 4 && noise(row, pixel) > 3;
-            if there { (100 + 10 * noise(row, time)) as u8 } else { 0 }
+            let filled = (length + 5 * class(row)) % 15 < 4 && noise(row, pixel) > 3;
+            if filled { (100 + 10 * noise(row, time)) as u8 } else { 0 }
         }),
         labels: (0..count).map(|row| class(row) as u32).collect(),
         class_names: ["x", "y", "z"].map(str::to_owned).to_vec(),

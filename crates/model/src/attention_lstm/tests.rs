@@ -319,7 +319,7 @@ struct Killer {
     stage: &'static str,
     steps: u64,
     seen: Mutex<(bool, u64)>,
-    told: Mutex<Vec<String>>,
+    warnings: Mutex<Vec<String>>,
 }
 
 impl Progress for Killer {
@@ -336,7 +336,7 @@ impl Progress for Killer {
     }
     fn note(&self, _: &str) {}
     fn warn(&self, text: &str) {
-        self.told.lock().unwrap().push(text.to_owned());
+        self.warnings.lock().unwrap().push(text.to_owned());
     }
     fn end(&self) {}
 }
@@ -373,13 +373,13 @@ fn a_killed_training_continues_to_the_same_bits() {
         // 100 flows of up to three packets are about 12 batches of 16 packets; 100 flows are 13 batches of 8.
         let kills = [(PRETRAINING, 3), (PRETRAINING, 14), (TRAINING, 5), (TRAINING, 13), (TRAINING, 30)];
         for (turn, (stage, steps)) in kills.into_iter().enumerate() {
-            let killer = Killer { stage, steps, seen: Mutex::default(), told: Mutex::default() };
+            let killer = Killer { stage, steps, seen: Mutex::default(), warnings: Mutex::default() };
             let killed = std::panic::catch_unwind(AssertUnwindSafe(|| fit(&store, &killer, 1 + turn % 2)));
             assert!(killed.is_err(), "{stage} has {steps} steps");
             let keys = store.0.lock().unwrap().keys().filter(|key| key.ends_with(".checkpoint")).count();
             assert_eq!(keys, 1, "{stage} {steps}");
-            let told = killer.told.lock().unwrap().join(";");
-            assert_eq!(told.contains("continuing from epoch"), turn > 0, "{told}");
+            let warnings = killer.warnings.lock().unwrap().join(";");
+            assert_eq!(warnings.contains("continuing from epoch"), turn > 0, "{warnings}");
         }
         let found = fit(&store, &Silent, 2);
         assert!(found.0 == expected.0, "{implementation:?} {encoder}: the same file");

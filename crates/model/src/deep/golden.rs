@@ -399,7 +399,7 @@ pub(crate) fn check_joint(new: NewJoint<'_>) {
         // The same grouped by flow, each with room for three packets.
         let size = 3 * options.encoded_size();
         let mut packets = encodings.chunks_exact(size);
-        let mut place = |there: bool| if there { packets.next().unwrap().to_vec() } else { vec![0.0; size] };
+        let mut place = |present: bool| if present { packets.next().unwrap().to_vec() } else { vec![0.0; size] };
         let places = counts.iter().flat_map(|&count| (0..3).map(move |packet| packet < count));
         let layers = places.map(&mut place).collect::<Vec<_>>().concat();
         let (_, expected) = golden.tensor(&format!("{case}/probabilities"));
@@ -408,7 +408,7 @@ pub(crate) fn check_joint(new: NewJoint<'_>) {
         let lengths = tokens.chunks_exact(tokens.len() / shape[0]);
         let mut filled = lengths.map(|row| pooling.filled(row.iter().filter(|&&token| token != PAD).count()));
         let places = counts.iter().flat_map(|&count| (0..3).map(move |packet| packet < count));
-        let slots = places.map(|there| if there { filled.next().unwrap() } else { 1 }).collect::<Vec<_>>();
+        let slots = places.map(|present| if present { filled.next().unwrap() } else { 1 }).collect::<Vec<_>>();
         let batch = PacketBatch { slots: &slots, ..PacketBatch::whole(&layers, &counts) };
         model.probabilities(&batch, &mut found).unwrap();
         check(&format!("{case} probabilities"), &found, expected, 1e-5);

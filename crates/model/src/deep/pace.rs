@@ -18,7 +18,7 @@ pub(crate) struct Pace {
     /// Samples processed since this process started.
     done: usize,
     start: Instant,
-    told: Instant,
+    last_note: Instant,
 }
 
 impl Pace {
@@ -26,15 +26,15 @@ impl Pace {
     pub(super) fn new(epochs: usize, samples: usize, unit: &'static str, position: &Position, batch: usize) -> Self {
         let earlier = position.epochs.len() * samples + position.batches * batch;
         let now = Instant::now();
-        Self { unit, epochs, left: (epochs * samples).saturating_sub(earlier), done: 0, start: now, told: now }
+        Self { unit, epochs, left: (epochs * samples).saturating_sub(earlier), done: 0, start: now, last_note: now }
     }
 
     /// Records `samples` more as processed; `trained` is the loss of the epoch so far.
     pub(super) fn advance(&mut self, samples: usize, epoch: usize, trained: BatchLoss, progress: &dyn Progress) {
         self.done += samples;
         self.left = self.left.saturating_sub(samples);
-        if self.told.elapsed() >= NOTES {
-            self.told = Instant::now();
+        if self.last_note.elapsed() >= NOTES {
+            self.last_note = Instant::now();
             progress.note(&self.text(epoch, trained.mean(), self.start.elapsed()));
         }
     }

@@ -450,7 +450,7 @@ mod tests {
 
     #[test]
     fn a_training_that_ends_while_it_still_learns_is_told() {
-        let told = |scores: &[f64], most| {
+        let warning = |scores: &[f64], most| {
             let epoch = |(index, &score): (usize, &f64)| EpochRecord {
                 stage: TRAINING.to_owned(),
                 epoch: index + 1,
@@ -465,11 +465,13 @@ mod tests {
             )
         };
         let rising: Vec<f64> = (0..20).map(|epoch| f64::from(epoch) / 20.0).collect();
-        assert!(told(&rising, 20).unwrap().contains("(from a mean of 0.825 over 2 epochs to 0.925 over the last 2)"));
-        assert_eq!(told(&rising, 21), None, "training stopped early");
+        assert!(
+            warning(&rising, 20).unwrap().contains("(from a mean of 0.825 over 2 epochs to 0.925 over the last 2)")
+        );
+        assert_eq!(warning(&rising, 21), None, "training stopped early");
         let level = [0.1, 0.5, 0.7, 0.71, 0.70, 0.71, 0.70, 0.705, 0.70, 0.704];
-        assert_eq!(told(&level, 10), None);
-        assert_eq!(told(&[0.5], 1), None);
+        assert_eq!(warning(&level, 10), None);
+        assert_eq!(warning(&[0.5], 1), None);
     }
 
     #[test]

@@ -38,17 +38,17 @@ pub(super) fn columns(matrix: &Array2<f32>) -> Vec<Column> {
 /// Builds a column of byte tokens or other small integers, by counting instead of sorting; `None` for other values.
 fn tokens(column: &[f32]) -> Option<Column> {
     const VALUES: usize = 512;
-    let mut there = [false; VALUES];
+    let mut present = [false; VALUES];
     for &value in column {
         let token = value as usize;
         if token >= VALUES || token as f32 != value {
             return None;
         }
-        there[token] = true;
+        present[token] = true;
     }
     let mut codes = [0_u32; VALUES];
     let mut values = Vec::new();
-    for (token, _) in there.iter().enumerate().filter(|(_, there)| **there) {
+    for (token, _) in present.iter().enumerate().filter(|(_, present)| **present) {
         codes[token] = values.len() as u32;
         values.push(token as f32);
     }

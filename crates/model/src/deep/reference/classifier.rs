@@ -238,11 +238,11 @@ impl<D: Device<f32>> Reference<D> {
                 let places = (0..most).flat_map(|packet| (0..flows).map(move |flow| (flow, packet)));
                 let packet_of = |(flow, packet): (usize, usize)| (packet < counts[flow]).then(|| starts[flow] + packet);
                 let sources = places.map(packet_of).collect::<Vec<_>>();
-                let there = sources.iter().map(|source| if source.is_some() { 1.0 } else { 0.0 }).collect();
-                let there = graph.constant(there, (most * flows,));
+                let present = sources.iter().map(|source| if source.is_some() { 1.0 } else { 0.0 }).collect();
+                let present = graph.constant(present, (most * flows,));
                 let sources = graph.indices(sources.into_iter().map(Option::unwrap_or_default).collect());
                 let layers: Matrix<D> = encodings.gather(sources);
-                let layers = layers * there.broadcast_like::<_, Axis<1>>(&(most * flows, size));
+                let layers = layers * present.broadcast_like::<_, Axis<1>>(&(most * flows, size));
                 Ok((layers, Mask { steps: most, lengths }))
             }
         }

@@ -342,10 +342,10 @@ impl Window {
         });
         let read = read.collect::<Vec<_>>();
         let count = read.len();
-        let there = read.iter().map(|step| if step.is_some() { 1.0 } else { 0.0 }).collect();
+        let mask = read.iter().map(|step| if step.is_some() { 1.0 } else { 0.0 }).collect();
         let gathered: Matrix<Cpu> = x.gather(graph.indices(read.into_iter().map(Option::unwrap_or_default).collect()));
-        let there = graph.constant(there, (count,)).broadcast_like::<_, Axis<1>>(&(count, channels));
-        (gathered * there).reshape_like(&(flows * outputs, self.size * channels))
+        let mask = graph.constant(mask, (count,)).broadcast_like::<_, Axis<1>>(&(count, channels));
+        (gathered * mask).reshape_like(&(flows * outputs, self.size * channels))
     }
 
     /// Returns the index of the maximum of each window and channel; the first one if several are equal.

@@ -58,6 +58,6 @@ pub(super) fn attention_of_heads(
         (0..channels).map(move |channel| ((flow * heads + channel / width) * steps + step) * width + channel % width)
     });
     let attended: Node<(usize,), Cpu> = attended.gather(graph.indices(back.collect()));
-    let there = graph.constant(present.to_vec(), (rows,)).broadcast_like::<_, Axis<1>>(&(rows, channels));
-    attended.reshape_like(&(rows, channels)) * there
+    let marks = graph.constant(present.to_vec(), (rows,)).broadcast_like::<_, Axis<1>>(&(rows, channels));
+    attended.reshape_like(&(rows, channels)) * marks
 }

@@ -139,9 +139,9 @@ impl TransformerBackend for Cpu {
         let flows = y[..shape.flows * shape.channels].par_chunks_mut(shape.channels).zip(x.par_chunks(shape.of_flow()));
         flows.zip(present.par_chunks(shape.steps)).for_each(|((y, x), present)| {
             y.fill(0.0);
-            let there = x.chunks_exact(shape.channels).zip(present).filter(|(_, mark)| **mark > 0.0);
+            let rows = x.chunks_exact(shape.channels).zip(present).filter(|(_, mark)| **mark > 0.0);
             let mut count = 0.0_f32;
-            for (row, _) in there {
+            for (row, _) in rows {
                 count += 1.0;
                 y.iter_mut().zip(row).for_each(|(y, x)| *y += x);
             }

@@ -6,9 +6,9 @@ use super::super::cpu::Cpu;
 use super::super::transformer::{HeadsShape, Projected, StepsShape, TransformerBackend};
 use super::layers::{check_gradient, check_some, check_values, dot, numbers, trained, wide};
 
-fn marks(shape: StepsShape, there: impl Fn(usize, usize) -> bool) -> Vec<f32> {
+fn marks(shape: StepsShape, present: impl Fn(usize, usize) -> bool) -> Vec<f32> {
     let all = (0..shape.flows).flat_map(|flow| (0..shape.steps).map(move |step| (flow, step)));
-    all.map(|(flow, step)| if there(flow, step) { 1.0 } else { 0.0 }).collect()
+    all.map(|(flow, step)| if present(flow, step) { 1.0 } else { 0.0 }).collect()
 }
 
 fn normalise(columns: usize, x: &[f64], weight: &[f64], bias: &[f64]) -> Vec<f64> {
@@ -70,19 +70,20 @@ fn attend(shape: HeadsShape, x: &[f64], present: &[f32]) -> Vec<f64> {
     let width = channels / shape.heads;
     let mut y = vec![0.0; flows * steps * channels];
     for (flow, head) in (0..flows).flat_map(|flow| (0..shape.heads).map(move |head| (flow, head))) {
-        let there: Vec<usize> = (0..steps).filter(|step| present[flow * steps + step] > 0.0).collect();
+        let occupied: Vec<usize> = (0..steps).filter(|step| present[flow * steps + step] > 0.0).collect();
         let row = |part: usize, step: usize| {
             let first = (flow * steps + step) * 3 * channels + part * channels + head * width;
             &x[first..first + width]
         };
-        for &step in &there {
+        for &step in &occupied {
             let product = |other: &usize| -> f64 {
                 row(0, step).iter().zip(row(1, *other)).map(|(query, key)| query * key).sum()
             };
-            let scores: Vec<f64> = there.iter().map(|other| (product(other) / (width as f64).sqrt()).exp()).collect();
+            let scores: Vec<f64> =
+                occupied.iter().map(|other| (product(other) / (width as f64).sqrt()).exp()).collect();
             let sum = scores.iter().sum::<f64>();
             let y = &mut y[(flow * steps + step) * channels + head * width..][..width];
-            for (score, &other) in scores.iter().zip(&there) {
+            for (score, &other) in scores.iter().zip(&occupied) {
                 y.iter_mut().zip(row(2, other)).for_each(|(y, value)| *y += score / sum * value);
             }
         }
