@@ -101,10 +101,11 @@ pub(super) fn compare(project: &Path, arguments: &CompareArguments) -> anyhow::R
 /// Describes a run by its folder, its start time, and its command line.
 fn described(run: &StoredRun) -> String {
     let invocation = &run.facts.invocation;
-    let told: Vec<&str> = [&invocation.started, &invocation.command].into_iter().filter_map(Option::as_deref).collect();
-    match told.is_empty() {
+    let details: Vec<&str> =
+        [&invocation.started, &invocation.command].into_iter().filter_map(Option::as_deref).collect();
+    match details.is_empty() {
         true => run.folder.display().to_string(),
-        false => format!("{} ({})", run.folder.display(), told.join(", ")),
+        false => format!("{} ({})", run.folder.display(), details.join(", ")),
     }
 }
 

@@ -24,13 +24,13 @@ pub(super) fn runs(
     let settings = options.settings(project)?;
     let progress = progress::for_standard_error();
     let rates = Rates::read(project);
-    let mut told = Vec::new();
+    let mut described = Vec::new();
     for experiment in experiments {
         let outline = experiment::outline(experiment, &settings, progress.as_ref())?;
         let folder = results_folder(project).join(results_name(experiment, overrides.change_results()));
         let time = rates.expected(&outline.fits);
         if as_json {
-            told.push(json!({
+            described.push(json!({
                 "experiment": experiment.name,
                 "folder": folder.display().to_string(),
                 "resolved": experiment.resolved,
@@ -54,10 +54,10 @@ pub(super) fn runs(
             }
             None => say!("Memory: unknown, because this system does not report it"),
         }
-        say!("Time: {}\n", time.told());
+        say!("Time: {}\n", time.text());
     }
     if as_json {
-        output::json(&json!({"dry_run": true, "runs": told}));
+        output::json(&json!({"dry_run": true, "runs": described}));
     }
     Ok(Verdict::Done)
 }
@@ -180,7 +180,7 @@ impl Rates {
 }
 
 impl ExpectedTime {
-    fn told(&self) -> String {
+    fn text(&self) -> String {
         let rest = if self.tuned { "; plus the trials of tuned models" } else { "" };
         match (self.unknown.as_slice(), self.seconds) {
             ([], seconds) => {

@@ -125,16 +125,16 @@ impl Reference {
         let (about, name) = asked.split_once('.').unwrap_or((asked, ""));
         let named = format!("`{name}`");
         let own = in_general(asked);
-        let is_told = |section: &str, text: &str| {
+        let describes = |section: &str, text: &str| {
             section == own && own.contains('.') || section == about && (name.is_empty() || text.contains(&named))
         };
-        let told: Vec<String> = self
+        let described: Vec<String> = self
             .sections
             .iter()
-            .flat_map(|(section, paragraphs)| paragraphs.iter().filter(|text| is_told(section, text)).cloned())
+            .flat_map(|(section, paragraphs)| paragraphs.iter().filter(|text| describes(section, text)).cloned())
             .collect();
         let has_section = self.sections.iter().any(|(section, _)| section == &own && own.contains('.'));
-        if found.is_empty() || has_section { told } else { found }
+        if found.is_empty() || has_section { described } else { found }
     }
 }
 

@@ -80,22 +80,22 @@ fn quoted(word: &str) -> String {
 mod tests {
     use super::*;
 
-    fn told(words: &[&str]) -> String {
+    fn line(words: &[&str]) -> String {
         let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
         command_line(&words, Path::new("/home/me/./bench"))
     }
 
     #[test]
     fn a_command_line_is_what_was_typed_without_places() {
-        assert_eq!(told(&["/usr/bin/etcbench", "run", "table2", "--set", "a=8"]), "etcbench run table2 --set a=8");
+        assert_eq!(line(&["/usr/bin/etcbench", "run", "table2", "--set", "a=8"]), "etcbench run table2 --set a=8");
         assert_eq!(
-            told(&["e", "--project", "/home/me/bench", "run", "/home/me/bench/x/y.toml", "/data/secret/z.toml"]),
+            line(&["e", "--project", "/home/me/bench", "run", "/home/me/bench/x/y.toml", "/data/secret/z.toml"]),
             "etcbench run x/y.toml …/z.toml"
         );
-        assert_eq!(told(&["e", "--project=/p", "run", "--set", "model.m.path=\"/srv/models/m\""]), {
+        assert_eq!(line(&["e", "--project=/p", "run", "--set", "model.m.path=\"/srv/models/m\""]), {
             "etcbench run --set model.m.path=…/m"
         });
-        assert_eq!(told(&["e", "run", "a b", "it's", ""]), "etcbench run 'a b' 'it'\\''s' ''");
-        assert_eq!(told(&["e", "run", "../other/x.toml", "/home/me/bench"]), "etcbench run ../other/x.toml .");
+        assert_eq!(line(&["e", "run", "a b", "it's", ""]), "etcbench run 'a b' 'it'\\''s' ''");
+        assert_eq!(line(&["e", "run", "../other/x.toml", "/home/me/bench"]), "etcbench run ../other/x.toml .");
     }
 }

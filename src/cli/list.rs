@@ -119,8 +119,8 @@ fn runs(project: &Path) -> Vec<String> {
             let title = &facts.title;
             let (seeds, fits) = (count(facts.seeds.len(), "seed"), count(facts.fits.len(), "fit"));
             let older = if StoredRun::is_kept(&folder) { ", older" } else { "" };
-            let told = told_apart(&facts).map_or(String::new(), |told| format!("\n      {told}"));
-            format!("{}: {title} [{seeds}, {fits}, {commit}{older}]{told}", name(&folder))
+            let details = run_details(&facts).map_or(String::new(), |details| format!("\n      {details}"));
+            format!("{}: {title} [{seeds}, {fits}, {commit}{older}]{details}", name(&folder))
         }
         // A single broken folder must not make the listing fail.
         Err(error) => format!("{}: cannot be read ({error})", name(&folder)),
@@ -130,7 +130,7 @@ fn runs(project: &Path) -> Vec<String> {
 
 /// `2026-03-01 09:30 UTC; macro F1 0.981±0.004, svm · bytes · random_split; --set feature.packets=8`; `None` for runs
 /// of versions that stored none of it.
-fn told_apart(facts: &RunFacts) -> Option<String> {
+fn run_details(facts: &RunFacts) -> Option<String> {
     // Seconds are only for machines.
     let started = facts.invocation.started.as_deref();
     let started = started.map(|text| format!("{} UTC", text.get(..16).unwrap_or(text).replace('T', " ")));
@@ -139,8 +139,8 @@ fn told_apart(facts: &RunFacts) -> Option<String> {
     let overrides = facts.invocation.overrides.iter().map(String::as_str);
     let overrides = overrides.filter(|text| !text.starts_with("--data ") && !text.starts_with("--size "));
     let overrides = Some(overrides.collect::<Vec<_>>().join(" ")).filter(|text| !text.is_empty());
-    let told: Vec<String> = [started, best, overrides].into_iter().flatten().collect();
-    (!told.is_empty()).then(|| told.join("; "))
+    let details: Vec<String> = [started, best, overrides].into_iter().flatten().collect();
+    (!details.is_empty()).then(|| details.join("; "))
 }
 
 /// Returns the same as JSON.

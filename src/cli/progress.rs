@@ -104,7 +104,7 @@ struct Lines {
 struct Stage {
     name: String,
     start: Instant,
-    told: Instant,
+    last_printed: Instant,
     note: String,
     done: u64,
     steps: u64,
@@ -136,7 +136,14 @@ impl Progress for Lines {
             if stages.is_empty() {
                 tell(stage);
             }
-            stages.push(Stage { name: stage.to_owned(), start: now, told: now, note: String::new(), done: 0, steps });
+            stages.push(Stage {
+                name: stage.to_owned(),
+                start: now,
+                last_printed: now,
+                note: String::new(),
+                done: 0,
+                steps,
+            });
         });
     }
 
@@ -145,8 +152,8 @@ impl Progress for Lines {
             let estimates = stages.iter().filter(|stage| stage.steps > 0).count() == 1;
             let Some(stage) = stages.last_mut() else { return };
             stage.done += steps;
-            if stage.told.elapsed() >= SILENCE {
-                stage.told = Instant::now();
+            if stage.last_printed.elapsed() >= SILENCE {
+                stage.last_printed = Instant::now();
                 let rest = stage.steps.saturating_sub(stage.done) as f64 / stage.done.max(1) as f64;
                 let left = match estimates && stage.done > 0 {
                     true => format!(", about {} left", duration(rest * stage.start.elapsed().as_secs_f64())),

@@ -109,12 +109,12 @@ fn local(
     }
     load_shared(project, planned, cache(project), progress)?;
     let threads = (rayon::current_num_threads() / jobs).max(1);
-    let there = planned.units.len() - missing.len();
+    let finished = planned.units.len() - missing.len();
     progress.begin(
-        &format!("{}: {}, {there} already done", planned.plan.name, count(planned.units.len(), "unit")),
+        &format!("{}: {}, {finished} already done", planned.plan.name, count(planned.units.len(), "unit")),
         planned.units.len() as u64,
     );
-    progress.advance(there as u64);
+    progress.advance(finished as u64);
     let mut waiting = missing.iter().copied().rev().collect::<Vec<_>>();
     let mut running = Children(Vec::new());
     let mut failed: BTreeMap<usize, String> = BTreeMap::new();
@@ -136,9 +136,9 @@ fn local(
                     running.0.remove(index);
                     let ended = planned.ended(number, &cache(project));
                     if ended.is_none() {
-                        let told = planned.record(number).and_then(|record| record.problem);
+                        let recorded = planned.record(number).and_then(|record| record.problem);
                         let log = || format!("its process ended with {status}; see {}", planned.log(number).display());
-                        let problem = told.unwrap_or_else(log);
+                        let problem = recorded.unwrap_or_else(log);
                         progress.warn(&format!("{} failed: {problem}", planned.unit_name(number)));
                         failed.insert(number, problem);
                     }
