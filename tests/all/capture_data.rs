@@ -102,5 +102,5 @@ fn damaged_captures_are_read_as_far_as_they_go() {
             damaged += usize::from(result.is_ok_and(|summary| summary.damage.is_some()));
         }
     }
-    println!("{flows} flows, damage told for {damaged} files");
+    println!("{flows} flows, damage reported in {damaged} files");
 }

@@ -314,11 +314,11 @@ fn rows(counted: &[(RowKey, Counted)]) -> Vec<LadderRow> {
     }
     let scored = rows.into_iter().map(|(mut row, mut of_rungs)| {
         of_rungs.sort_by_key(|own| own.counted.rung);
-        let there: Vec<&str> = of_rungs.iter().map(|own| RUNGS[own.counted.rung].name).collect();
+        let present: Vec<&str> = of_rungs.iter().map(|own| RUNGS[own.counted.rung].name).collect();
         for &own in &of_rungs {
             let classes = &own.counted.classes;
             let all: Vec<usize> = (0..classes.len()).collect();
-            let start = RUNGS[own.counted.rung].start(&there);
+            let start = RUNGS[own.counted.rung].start(&present);
             let before = start.and_then(|rung| of_rungs.iter().find(|own| RUNGS[own.counted.rung].name == rung.name));
             let loss = before.and_then(|&before| {
                 // Classes that only one of the rungs has are excluded from the comparison.
