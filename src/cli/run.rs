@@ -89,8 +89,8 @@ struct SlurmArguments {
     /// Partition of all jobs.
     #[arg(long, requires = "slurm", value_name = "NAME")]
     partition: Option<String>,
-    /// Partition of the jobs that need no GPU: reading the flows before the units, and collecting the results after
-    /// them.
+    /// Partition of the jobs that need no GPU: reading the flows before the units, units whose models all run on the
+    /// CPU, and collecting the results.
     #[arg(long, requires = "slurm", value_name = "NAME")]
     cpu_partition: Option<String>,
     /// Time limit of each job, such as 2:00:00.
@@ -108,7 +108,7 @@ struct SlurmArguments {
     /// Maximum number of tasks of an array that run at the same time.
     #[arg(long, requires = "slurm", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     tasks_at_once: Option<u32>,
-    /// GPUs of each task, such as 1; deep models then train only on a GPU.
+    /// GPUs of each task with a model that can use one, such as 1; deep models then train only on a GPU.
     #[arg(long, requires = "slurm", value_name = "N")]
     gpus: Option<String>,
     /// Any other option of sbatch, such as --sbatch=--account=lab. Repeat for several.

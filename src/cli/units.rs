@@ -55,6 +55,9 @@ pub(super) fn run_unit(project: &Path, planned: &PlannedRun, number: usize) -> a
     })?;
     let PlanOptions { device, precision, checkpoint_seconds, .. } = &planned.plan.options;
     let cache = cache(project).with_checkpoint_interval(Duration::from_secs(*checkpoint_seconds));
+    // A unit without such a model runs anywhere, also if the plan demands a GPU.
+    let (device, precision) =
+        if planned.can_use_gpu(number) { (device.as_str(), precision.as_str()) } else { ("cpu", "f32") };
     let settings = settings(project, device, precision, cache)?;
     let description = settings.device.describe()?;
     let provenance = experiment::Provenance::collect(project, &description);
@@ -268,7 +271,12 @@ pub(super) fn gather(
             planned.units.len()
         );
     }
-    if let Some(pair) = done.windows(2).find(|pair| pair[0].device != pair[1].device) {
+    let mut of_models: Vec<&UnitRecord> = done.clone();
+    if (0..done.len()).any(|number| planned.can_use_gpu(number)) {
+        let numbered = done.iter().enumerate().filter(|(number, _)| planned.can_use_gpu(*number));
+        of_models = numbered.map(|(_, record)| *record).collect();
+    }
+    if let Some(pair) = of_models.windows(2).find(|pair| pair[0].device != pair[1].device) {
         anyhow::bail!(
             "{}: deep models trained on {} ({}) and on {} ({}); results of different devices cannot be combined in one \
              table; choose one with --device",
@@ -279,7 +287,7 @@ pub(super) fn gather(
             pair[1].host
         );
     }
-    let device = done[0].device.parse().map_err(anyhow::Error::msg)?;
+    let device = of_models[0].device.parse().map_err(anyhow::Error::msg)?;
     let settings = Settings {
         project: project.to_owned(),
         device,

@@ -160,7 +160,8 @@ fn a_dry_run_says_what_would_be_computed_and_computes_nothing() {
     assert_eq!(run["resolved"]["selection"]["label"], "kind");
 
     let slurm = ["--slurm", "--partition", "gpu", "--cpu-partition", "cpu", "--gpus", "1", "--seeds", "5"];
-    let printed = dry(&[&slurm[..], &["--units-per-task", "2", "--tasks-at-once", "3"]].concat());
+    let grouped = ["--units-per-task", "2", "--tasks-at-once", "3", "--models", "knn,attention_lstm"];
+    let printed = dry(&[&slurm[..], &grouped].concat());
     let jobs: Vec<&str> = printed.split("\nJob ").skip(1).collect();
     assert_eq!(jobs.len(), 3, "{printed}");
     assert!(printed.contains(": 5 units, 5 of them to compute, 3 jobs"), "{printed}");
@@ -170,6 +171,9 @@ fn a_dry_run_says_what_would_be_computed_and_computes_nothing() {
     for words in ["--partition=gpu", "--gpus=1", "--array=0,1,2%3", "--dependency=afterok:1", "set -- 0 1 2 3 4\n"] {
         assert!(jobs[1].contains(words), "{words}: {}", jobs[1]);
     }
+    // Nothing here can use a GPU.
+    let printed = dry(&slurm);
+    assert!(printed.matches("--partition=cpu").count() == 3 && !printed.contains("--gpus"), "{printed}");
     assert!(!project.path("results/sweeps").exists());
 }
 

@@ -19,7 +19,7 @@ use super::{
     results_folder, results_name, units,
 };
 use etcbench_feature::FEATURES_VERSION;
-use etcbench_model::ModelKind;
+use etcbench_model::{ModelKind, ModelSpec};
 use etcbench_storage as storage;
 use etcbench_storage::Determinants;
 
@@ -262,6 +262,14 @@ impl PlannedRun {
 
     fn record_path(&self, number: usize) -> PathBuf {
         self.folder.join("units").join(format!("{number:05}.json"))
+    }
+
+    /// Returns whether a unit has a model that can use a GPU.
+    pub fn can_use_gpu(&self, number: usize) -> bool {
+        let PlannedUnit { experiment, unit } = &self.units[number];
+        let variants = self.experiments[*experiment].variants.iter();
+        let mut models = variants.filter(|variant| variant.name == unit.variant).flat_map(|variant| &variant.models);
+        models.any(ModelSpec::can_use_gpu)
     }
 
     /// Formats a unit as `table2, random_split, seed 3`.

@@ -617,7 +617,8 @@ impl VariantContext<'_> {
             split: &split.split,
             training: &split.training,
             seed: split.seed,
-            device: self.settings.device,
+            // What runs on the CPU anyway has the same key everywhere.
+            device: if spec.can_use_gpu() { self.settings.device } else { Device::Cpu },
         }
     }
 

@@ -23,9 +23,9 @@ pub struct SlurmOptions {
     pub memory: Option<String>,
     /// `--cpus-per-task`, per unit.
     pub cpus: Option<u32>,
-    /// `--gpus`, per task; the jobs before and after the units need none.
+    /// `--gpus`, per task; only units with a model that can use one get it.
     pub gpus: Option<String>,
-    /// `--partition` of the jobs that need no GPU: those before and after the units.
+    /// `--partition` of the jobs that need no GPU: those before and after the units, and units without such a model.
     pub cpu_partition: Option<String>,
     /// Number of units per array element, computed one after another; 0 counts as 1.
     pub units_per_task: usize,
@@ -235,8 +235,14 @@ fn largest_array() -> usize {
 
 enum Part<'a> {
     Shared,
-    Units(&'a Submission),
+    Units { submission: &'a Submission, use_gpu: bool },
     Gather,
+}
+
+impl Part<'_> {
+    fn uses_gpu(&self) -> bool {
+        matches!(self, Self::Units { use_gpu: true, .. })
+    }
 }
 
 struct Job<'a> {
@@ -259,7 +265,7 @@ impl Job<'_> {
     ) -> Result<u64, SlurmError> {
         let mut submit = |part: &Part<'_>, dependency: Option<&str>| {
             let submission = match part {
-                Part::Units(submission) => Some((*submission).clone()),
+                Part::Units { submission, .. } => Some((*submission).clone()),
                 Part::Shared | Part::Gather => None,
             };
             send(&self.arguments(part, dependency), &self.script(part), submission)
@@ -271,16 +277,20 @@ impl Job<'_> {
         let mut arrays = waiting;
         let limit = largest_array();
         let per_task = self.options.units_per_task.max(1);
-        let mut rest = units;
-        while let Some(&first) = rest.first() {
-            let count = match per_task {
-                1 => rest.iter().take_while(|&&unit| unit - first < limit).count(),
-                per_task => rest.len().min(limit.saturating_mul(per_task)),
-            };
-            let (now, later) = rest.split_at(count);
-            let submission = Submission { job: 0, first, units: now.to_vec(), per_task };
-            arrays.push(submit(&Part::Units(&submission), after_flows.as_deref())?);
-            rest = later;
+        let (with_gpu, without): (Vec<usize>, Vec<usize>) =
+            units.iter().partition(|&&unit| self.planned.can_use_gpu(unit));
+        for (units, use_gpu) in [(with_gpu, true), (without, false)] {
+            let mut rest = units.as_slice();
+            while let Some(&first) = rest.first() {
+                let count = match per_task {
+                    1 => rest.iter().take_while(|&&unit| unit - first < limit).count(),
+                    per_task => rest.len().min(limit.saturating_mul(per_task)),
+                };
+                let (now, later) = rest.split_at(count);
+                let submission = Submission { job: 0, first, units: now.to_vec(), per_task };
+                arrays.push(submit(&Part::Units { submission: &submission, use_gpu }, after_flows.as_deref())?);
+                rest = later;
+            }
         }
         if gather {
             let arrays: Vec<String> = arrays.iter().map(u64::to_string).collect();
@@ -294,7 +304,7 @@ impl Job<'_> {
         let options = self.options;
         let (word, log) = match part {
             Part::Shared => ("flows", "flows-%j"),
-            Part::Units(_) => ("units", "%A_%a"),
+            Part::Units { .. } => ("units", "%A_%a"),
             Part::Gather => ("gather", "gather-%j"),
         };
         let log = self.planned.folder().join("log").join(format!("{log}.txt"));
@@ -313,16 +323,13 @@ impl Job<'_> {
                 arguments.push(format!("--{name}={value}"));
             }
         };
-        let own = match part {
-            Part::Units(_) => None,
-            Part::Shared | Part::Gather => options.cpu_partition.clone(),
-        };
-        add("partition", own.or_else(|| options.partition.clone()));
+        let of_cpus = options.cpu_partition.clone().filter(|_| !part.uses_gpu());
+        add("partition", of_cpus.or_else(|| options.partition.clone()));
         add("time", options.time.clone());
         add("mem", options.memory.clone());
         add("cpus-per-task", options.cpus.map(|cpus| cpus.to_string()));
-        if let Part::Units(submission) = part {
-            add("gpus", options.gpus.clone());
+        if let Part::Units { submission, use_gpu } = part {
+            add("gpus", options.gpus.clone().filter(|_| *use_gpu));
             let indices: Vec<String> = submission.tasks().map(|(index, _)| index.to_string()).collect();
             let most = options.tasks_at_once.map_or(String::new(), |most| format!("%{most}"));
             add("array", Some(indices.join(",") + &most));
@@ -335,10 +342,10 @@ impl Job<'_> {
     fn script(&self, part: &Part<'_>) -> String {
         let words = match part {
             Part::Shared => "flows".to_owned(),
-            Part::Units(Submission { first, per_task: 1, .. }) => {
+            Part::Units { submission: Submission { first, per_task: 1, .. }, .. } => {
                 format!("unit --number $(({first} + SLURM_ARRAY_TASK_ID))")
             }
-            Part::Units(_) => "unit --number \"$1\"".to_owned(),
+            Part::Units { .. } => "unit --number \"$1\"".to_owned(),
             Part::Gather => "gather".to_owned(),
         };
         let program: Vec<String> = self.program.iter().map(|word| quoted(&word.to_string_lossy())).collect();
@@ -350,7 +357,7 @@ impl Job<'_> {
         );
         match part {
             // A failing unit does not prevent the others of its task from being computed.
-            Part::Units(Submission { units, per_task, .. }) if *per_task > 1 => {
+            Part::Units { submission: Submission { units, per_task, .. }, .. } if *per_task > 1 => {
                 let units: Vec<String> = units.iter().map(usize::to_string).collect();
                 format!(
                     "#!/bin/sh\nset -- {}\nshift $((SLURM_ARRAY_TASK_ID * {per_task}))\nstatus=0\nleft={per_task}\n\

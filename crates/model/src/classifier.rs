@@ -6,7 +6,7 @@ use std::time::Duration;
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
-use super::external::{Failure, Usage};
+use super::external::{Failure, Gpu, Usage};
 use super::{ExpectedMemory, FitSize, ModelArchive, ModelKind, Pretraining};
 use etcbench_feature::{FeatureSet, SequenceOptions};
 use etcbench_storage::progress::Progress;
@@ -217,6 +217,13 @@ impl ModelSpec {
     /// Returns whether the model, or one of its members, reads FlowPics.
     pub fn reads_flowpic(&self) -> bool {
         self.input.reads_flowpic() || self.members().iter().any(Self::reads_flowpic)
+    }
+
+    /// Returns whether the model, or one of its members, uses a GPU if one is available.
+    pub fn can_use_gpu(&self) -> bool {
+        let entry = self.kind.entry();
+        let external = entry.external.is_some_and(|package| package.manifest.needs.gpu != Gpu::None);
+        entry.deep || external || self.members().iter().any(Self::can_use_gpu)
     }
 
     /// Rejects packet sequences that the model, or one of its members, cannot read.

@@ -1,14 +1,16 @@
 //! The columns of the feature store: names, types, and conversions between flows and rows.
 
-use std::borrow::Borrow;
+mod write;
+
 use std::net::SocketAddr;
 
 use parquet::basic::{ConvertedType, Repetition, Type as Physical};
 use parquet::column::reader::{ColumnReader, get_typed_column_reader};
-use parquet::data_type::{ByteArray, ByteArrayType, DataType, DoubleType, Int32Type, Int64Type};
+use parquet::data_type::{ByteArrayType, DataType, DoubleType, Int32Type, Int64Type};
 use parquet::errors::Result as ParquetResult;
-use parquet::file::writer::SerializedColumnWriter;
 use parquet::schema::types::{ColumnDescriptor, Type};
+
+pub(super) use write::{statistics, write};
 
 use super::store::StoreHeader;
 use super::tool::{Tool, ToolColumn};
@@ -315,94 +317,6 @@ pub(super) fn schema(header: &StoreHeader, columns: &[Field]) -> ParquetResult<T
         fields.push(std::sync::Arc::new(column.with_converted_type(converted).build()?));
     }
     Type::group_type_builder("flow").with_fields(fields).build()
-}
-
-/// Transposes the statistics of flows into columns. Each flow's statistics are contiguous, so one pass over the flows
-/// is several times as fast as one per column.
-pub(super) fn statistics<F: Borrow<LabelledFlow>>(header: &StoreHeader, flows: &[F]) -> Vec<Vec<f64>> {
-    let mut columns = vec![Vec::with_capacity(flows.len()); header.statistic_names.len()];
-    for row in flows {
-        for (column, value) in columns.iter_mut().zip(&row.borrow().flow.statistics) {
-            column.push(*value);
-        }
-    }
-    columns
-}
-
-/// Writes one column of a row group; `statistics` are the columns returned by [`statistics`] for its flows. Statistics
-/// and packet bytes, which make up nearly all of a store, are written directly; other columns are written cell by cell.
-pub(super) fn write<F: Borrow<LabelledFlow>>(
-    column: &mut SerializedColumnWriter<'_>,
-    field: &Field,
-    header: &StoreHeader,
-    flows: &[F],
-    statistics: &[Vec<f64>],
-) -> ParquetResult<()> {
-    let (physical, _, optional) = field.kind();
-    match *field {
-        Field::Statistic(index) => {
-            column.typed::<DoubleType>().write_batch(&statistics[index], None, None)?;
-            return Ok(());
-        }
-        Field::PacketBytes(k) => {
-            let packets = || flows.iter().map(|row| row.borrow().flow.packets.get(k));
-            let levels: Vec<i16> = packets().map(|packet| i16::from(packet.is_some())).collect();
-            // Allocate once for all values, which are slices of it.
-            let all: Vec<u8> = packets().flatten().flat_map(|packet| packet.bytes.iter().copied()).collect();
-            let all = ByteArray::from(all);
-            let mut start = 0;
-            let values: Vec<ByteArray> = packets()
-                .flatten()
-                .map(|packet| {
-                    let value = all.slice(start, packet.bytes.len());
-                    start += packet.bytes.len();
-                    value
-                })
-                .collect();
-            column.typed::<ByteArrayType>().write_batch(&values, Some(&levels), None)?;
-            return Ok(());
-        }
-        Field::PacketDirection(k) => {
-            let packets = || flows.iter().map(|row| row.borrow().flow.packets.get(k));
-            let levels: Vec<i16> = packets().map(|packet| i16::from(packet.is_some())).collect();
-            let [forward, backward] = [PacketDirection::Forward, PacketDirection::Backward]
-                .map(|direction| ByteArray::from(direction_name(direction)));
-            let values: Vec<ByteArray> = packets()
-                .flatten()
-                .map(
-                    |packet| {
-                        if packet.direction == PacketDirection::Forward { forward.clone() } else { backward.clone() }
-                    },
-                )
-                .collect();
-            column.typed::<ByteArrayType>().write_batch(&values, Some(&levels), None)?;
-            return Ok(());
-        }
-        _ => {}
-    }
-    let mut levels = Vec::new();
-    let (mut bytes, mut integers, mut doubles) = (Vec::new(), Vec::new(), Vec::new());
-    for value in flows.iter().map(|row| field.value(header, row.borrow())) {
-        levels.push(i16::from(value != Value::Null));
-        match value {
-            Value::Null => {}
-            Value::Bytes(value) => bytes.push(ByteArray::from(value)),
-            Value::Integer(value) => integers.push(value),
-            Value::Double(value) => doubles.push(value),
-        }
-    }
-    let levels = optional.then_some(levels.as_slice());
-    match physical {
-        Physical::BYTE_ARRAY => column.typed::<ByteArrayType>().write_batch(&bytes, levels, None)?,
-        Physical::INT64 => column.typed::<Int64Type>().write_batch(&integers, levels, None)?,
-        Physical::DOUBLE => column.typed::<DoubleType>().write_batch(&doubles, levels, None)?,
-        _ => {
-            // Unsigned 32-bit values are stored bit by bit, as the format specifies.
-            let narrow: Vec<i32> = integers.into_iter().map(|value| value as u32 as i32).collect();
-            column.typed::<Int32Type>().write_batch(&narrow, levels, None)?
-        }
-    };
-    Ok(())
 }
 
 /// Reads one column of a row group, including nulls.
