@@ -207,14 +207,14 @@ fn cell(summary: Option<Summary>) -> Cell {
 
 /// Returns a note on the median time until the given number of packets has arrived, if known.
 fn waits(lines: &[&Line], conditions: &[&str]) -> Option<String> {
-    let told = conditions.iter().filter_map(|condition| {
+    let medians = conditions.iter().filter_map(|condition| {
         let of = lines.iter().filter(|line| line.condition == *condition && line.metric == MEDIAN_WAIT_SECONDS);
         let seconds = Summary::of(&of.map(|line| line.value).collect::<Vec<_>>())?.mean;
         Some(format!("{condition}: {:.1} ms", 1000.0 * seconds))
     });
-    let told: Vec<String> = told.collect();
-    (!told.is_empty())
-        .then(|| format!("Median time from a flow's first packet to the last one seen: {}.", told.join(", ")))
+    let medians: Vec<String> = medians.collect();
+    (!medians.is_empty())
+        .then(|| format!("Median time from a flow's first packet to the last one seen: {}.", medians.join(", ")))
 }
 
 /// Returns curves over packets and, per model, a heat map of the loss from zeroed bytes, each with a file name.
