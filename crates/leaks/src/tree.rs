@@ -9,7 +9,7 @@
 pub const FIELD_TREE_DEPTH: usize = 8;
 
 /// Smaller gains are rounding errors.
-const LEAST_GAIN: f64 = 1e-9;
+const MINIMUM_GAIN: f64 = 1e-9;
 
 /// A fitted tree: its leaves with their largest code, ascending, and their class.
 pub(super) struct ColumnTree {
@@ -85,7 +85,7 @@ impl Growing<'_> {
                 continue;
             }
             let gain = left_sum + right_sum - products[done] - products[end - start - done] - whole;
-            if gain > best.map_or(0.0, |(gain, _)| gain) + LEAST_GAIN {
+            if gain > best.map_or(0.0, |(gain, _)| gain) + MINIMUM_GAIN {
                 best = Some((gain, row + 1));
             }
         }

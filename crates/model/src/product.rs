@@ -7,8 +7,8 @@ use super::deep::fast::cpu::simd::Level;
 
 /// Number of values of `b` that are multiplied at a time, and the minimum and maximum number of its rows.
 const PACKED: usize = 1 << 17;
-const FEWEST_COLUMNS: usize = 64;
-const MOST_COLUMNS: usize = 1024;
+const MINIMUM_COLUMNS: usize = 64;
+const MAXIMUM_COLUMNS: usize = 1024;
 
 thread_local! {
     /// The packed part of `b`, and the partial product if `b` is processed in blocks.
@@ -27,7 +27,7 @@ pub(super) fn inner_products(a: &[f32], b: &[f32], depth: usize, out: &mut [f32]
         return;
     }
     let (level, rows, columns) = (Level::detect(), a.len() / depth, b.len() / depth);
-    let width = (PACKED / depth).clamp(FEWEST_COLUMNS, MOST_COLUMNS);
+    let width = (PACKED / depth).clamp(MINIMUM_COLUMNS, MAXIMUM_COLUMNS);
     WORKING.with_borrow_mut(|(right, part)| {
         if columns <= width {
             right.pack(b, depth, columns, Layout::Transposed);

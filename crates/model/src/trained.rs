@@ -24,7 +24,7 @@ const DESCRIPTION: &str = "description";
 const CHECKSUM: &str = "sha256";
 
 /// Size of the largest file that is read.
-const MOST_BYTES: u64 = 16 << 30;
+const MAXIMUM_BYTES: u64 = 16 << 30;
 
 /// Maximum number of tokens per prediction batch, whatever the number of flows.
 const TOKENS_AT_A_TIME: usize = 1 << 20;
@@ -239,7 +239,7 @@ pub fn model_description(path: &Path) -> Result<ModelDescription, ModelError> {
 fn file_bytes(path: &Path) -> Result<Vec<u8>, ModelError> {
     let problem = |error: std::io::Error| broken(error.to_string());
     let size = std::fs::metadata(path).map_err(problem)?.len();
-    if size > MOST_BYTES {
+    if size > MAXIMUM_BYTES {
         return Err(broken(format!("the file has {size} bytes, more than any model of etcbench")));
     }
     std::fs::read(path).map_err(problem)

@@ -14,7 +14,7 @@ use etcbench_storage as storage;
 const TOLD_SHARE: f64 = 0.8;
 
 /// The largest number of classes for which macro averages are tried.
-const MOST_CLASSES: usize = 1000;
+const MAXIMUM_CLASSES: usize = 1000;
 
 /// The audit result for one number.
 #[derive(Debug, Clone, PartialEq)]
@@ -250,14 +250,14 @@ impl AuditTable {
         if self.classes.is_some() {
             return Some((Possible::OnlyIf, format!("{reason}; a lower one needs a mean over several runs")));
         }
-        Some(match (fewest..=MOST_CLASSES).find(|&classes| f1.high >= least(classes)) {
+        Some(match (fewest..=MAXIMUM_CLASSES).find(|&classes| f1.high >= least(classes)) {
             Some(classes) => (
                 Possible::OnlyIf,
                 format!("{reason}; a lower one needs a mean over at least {classes} classes or over several runs"),
             ),
             None => (
                 Possible::No,
-                format!("{reason}, and over any number of classes of at least {:.3}", floor(least(MOST_CLASSES))),
+                format!("{reason}, and over any number of classes of at least {:.3}", floor(least(MAXIMUM_CLASSES))),
             ),
         })
     }

@@ -10,7 +10,7 @@ use etcbench_experiment::{Comparison, PairedTest};
 const LEVEL: f64 = 0.05;
 
 /// The smallest number of pairs for which Wilcoxon's test can reach a p-value below [`LEVEL`]: 2 / 2^6 = 0.031.
-const FEWEST_OF_WILCOXON: usize = 6;
+const MINIMUM_WILCOXON_PAIRS: usize = 6;
 
 /// Reads a run's `comparisons.csv`.
 ///
@@ -94,7 +94,7 @@ pub(super) fn comparison_table(comparisons: &[Comparison], against_best: bool) -
     }
     let fits = pairs[0].tests(PairedTest::Mcnemar).count();
     let difference = |metric: Metric| Column::number(&format!("{}_difference", metric.key), metric.label);
-    let tells = fits >= FEWEST_OF_WILCOXON;
+    let tells = fits >= MINIMUM_WILCOXON_PAIRS;
     let wilcoxon = Column::number("wilcoxon_adjusted_p_value", "Wilcoxon p");
     let mut table = Table {
         title: "Whether the models differ".to_owned(),

@@ -52,7 +52,7 @@ impl RowFigures {
 
 /// The largest number of classes drawn: more cannot be distinguished in a figure, and their cells would make the page
 /// large.
-const MOST_CLASSES_DRAWN: usize = 200;
+const MAXIMUM_CLASSES_DRAWN: usize = 200;
 
 /// Returns the counts over all seeds and folds, with the classes in the order of the records; `None` if there are too
 /// many to draw.
@@ -70,7 +70,7 @@ fn confusion_matrix(run: &StoredRun, row: &RowKey) -> Option<(Vec<String>, Confu
             })
         };
         cells.push((place(class), place(predicted), count as u64));
-        if classes.len() > MOST_CLASSES_DRAWN {
+        if classes.len() > MAXIMUM_CLASSES_DRAWN {
             return None;
         }
     }

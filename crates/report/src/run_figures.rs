@@ -1,7 +1,7 @@
 //! The figures of a whole run: a comparison of its models, their costs, and the curves of an ablation.
 
 use super::aggregate::{Aggregate, RowKey};
-use super::drawing::{Curve, CurvePoint, Curves, Dot, Dots, Figure, MOST_SERIES, curves, dots};
+use super::drawing::{Curve, CurvePoint, Curves, Dot, Dots, Figure, MAXIMUM_SERIES, curves, dots};
 use super::published::PublishedTable;
 use etcbench_evaluate::{Metric, Summary};
 use etcbench_experiment::coordinates;
@@ -189,7 +189,7 @@ fn ablations(aggregate: &Aggregate, rows: &[RowKey], variants: &[&str], points: 
             let of = if rest.is_empty() { String::new() } else { format!(" ({rest})") };
             let title = format!("Macro F1 over {axis}{of}, mean and its 95 % interval");
             let numeric = members.iter().all(|(_, value)| value.parse::<f64>().is_ok_and(f64::is_finite));
-            for (part, models) in names.chunks(MOST_SERIES).enumerate() {
+            for (part, models) in names.chunks(MAXIMUM_SERIES).enumerate() {
                 let group = Group { aggregate, rows, members, models };
                 let figure = if numeric { group.curve(title.clone(), axis) } else { group.dots(title.clone(), axis) };
                 let mut file = if rest.is_empty() { format!("over-{axis}") } else { format!("over-{axis}-{rest}") };

@@ -16,7 +16,7 @@ use etcbench_storage::declarative::unknown;
 const PROPOSED: [Metric; 2] = [Metric::ACCURACY, Metric::MACRO_F1];
 
 /// The smallest deviation that [`proposed_tolerances`] allows, for the effect of one more seed or another machine.
-const LEAST_DEVIATION: f64 = 0.02;
+const MINIMUM_DEVIATION: f64 = 0.02;
 
 /// The times for which [`proposed_tolerances`] proposes expectations on request, and their largest ratio to the
 /// expected time.
@@ -327,7 +327,7 @@ pub fn proposed_tolerances(
         }
         let spread = 3.0 * summary.standard_deviation.unwrap_or(0.0);
         let round = |value: f64| (value * 1e4).round() / 1e4;
-        let (expected, deviation) = (round(summary.mean), round(spread.max(LEAST_DEVIATION)));
+        let (expected, deviation) = (round(summary.mean), round(spread.max(MINIMUM_DEVIATION)));
         Some(Tolerance { expected, deviation, seeds, ..tolerance.clone() })
     };
     let mut tolerance = Vec::new();

@@ -20,9 +20,9 @@ use etcbench_storage::seed;
 
 /// Maximum fraction of a class to test on: a capture with more of it is always used for training. If the test fraction
 /// is more than a half, the other side is drawn, and the bound applies to that.
-const MOST_TESTED: f64 = 0.75;
+const MAXIMUM_TEST_SHARE: f64 = 0.75;
 /// Maximum fraction of a class's remaining flows to validate on, so that training has the larger part.
-const MOST_VALIDATED: f64 = 0.5;
+const MAXIMUM_VALIDATION_SHARE: f64 = 0.5;
 /// Number of orders in which to assign groups of several classes to folds, until every fold has every class.
 const FOLD_ORDERS: u64 = 8;
 
@@ -41,7 +41,7 @@ pub(super) fn grouped(
     let test_is_drawn = fractions.test <= 0.5;
     let wanted = fractions.test.min(1.0 - fractions.test);
     // Of the groups that stay, at least one is for training and one for validation.
-    let share = Share { wanted, most: MOST_TESTED, keep: 2, optional: false };
+    let share = Share { wanted, most: MAXIMUM_TEST_SHARE, keep: 2, optional: false };
     let drawn = draw(&groups, flows.class_names, share, "split, test", seed)
         .map_err(|class| no_assignment(flows, by, &groups, class, "both train and test".to_owned()))?;
     let tested: Vec<bool> = drawn.into_iter().map(|drawn| drawn == test_is_drawn).collect();
@@ -181,7 +181,7 @@ fn divided(
     test.iter().for_each(|(group, _)| give(group, Part::Test));
     let rest: Vec<&Group<'_>> = rest.into_iter().map(|(group, _)| group).collect();
     let wanted = (fractions.validation / (fractions.train + fractions.validation)).min(0.5);
-    let share = Share { wanted, most: MOST_VALIDATED, keep: 1, optional: true };
+    let share = Share { wanted, most: MAXIMUM_VALIDATION_SHARE, keep: 1, optional: true };
     // If there is no choice, nothing is drawn, and each class gives up some of its training flows below.
     let validated = draw(&rest, flows.class_names, share, "split, validation", seed).unwrap_or_default();
     for (group, _) in rest.iter().zip(validated).filter(|(_, validated)| *validated) {

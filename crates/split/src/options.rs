@@ -154,7 +154,7 @@ pub struct Fractions {
 }
 
 /// Maximum number of folds times repeats per seed; each is a fit of every model.
-const MOST_SPLITS: usize = 1000;
+const MAXIMUM_SPLITS: usize = 1000;
 
 impl SplitOptions {
     /// Checks that the options are compatible.
@@ -197,11 +197,11 @@ impl SplitOptions {
                 return Err(SplitError::Options { key, problem: "is 0; give at least 1".to_owned() });
             }
         }
-        if let Some(count) = self.count().filter(|&count| count > MOST_SPLITS) {
+        if let Some(count) = self.count().filter(|&count| count > MAXIMUM_SPLITS) {
             let key = if self.repeats.is_some() { "repeats" } else { "folds" };
             return Err(SplitError::Options {
                 key,
-                problem: format!("results in {count} splits per seed; the maximum is {MOST_SPLITS}"),
+                problem: format!("results in {count} splits per seed; the maximum is {MAXIMUM_SPLITS}"),
             });
         }
         if method == SplitMethod::Dataset {

@@ -51,7 +51,7 @@ pub fn names(folder: &Path) -> Vec<String> {
 }
 
 /// Upper limit for hand-written files; the parsed form takes some twenty times as much memory.
-const MOST_BYTES: u64 = 8 << 20;
+const MAXIMUM_BYTES: u64 = 8 << 20;
 
 /// Reads a hand-written text file, or the stock file in its place.
 ///
@@ -60,7 +60,7 @@ const MOST_BYTES: u64 = 8 << 20;
 pub fn read_text(path: &Path) -> Result<String, DeclarativeError> {
     let problem = |problem: String| DeclarativeError::Read { path: path.to_owned(), problem };
     let bytes =
-        super::or_stock(path, super::read_at_most(path, MOST_BYTES)).map_err(|error| problem(error.to_string()))?;
+        super::or_stock(path, super::read_at_most(path, MAXIMUM_BYTES)).map_err(|error| problem(error.to_string()))?;
     String::from_utf8(bytes).map_err(|error| problem(format!("it is not valid UTF-8 text ({})", error.utf8_error())))
 }
 
@@ -236,7 +236,7 @@ pub fn unknown(what: &str, name: &str, known: &[&str]) -> String {
 }
 
 /// Length limit for a user-given name that becomes part of a file name; file systems allow 255 bytes in total.
-const MOST_NAME_BYTES: usize = 120;
+const MAXIMUM_NAME_BYTES: usize = 120;
 
 /// Checks that a user-given name can be part of a file name on every system.
 ///
@@ -249,10 +249,11 @@ pub fn as_file_name(name: &str) -> Result<(), String> {
     if let Some(letter) = name.chars().find(|&letter| letter.is_control() || matches!(letter, '/' | '\\')) {
         return Err(format!("it becomes part of file names, which cannot contain {letter:?}; give it another `name`"));
     }
-    if name.len() > MOST_NAME_BYTES {
+    if name.len() > MAXIMUM_NAME_BYTES {
         let bytes = name.len();
         return Err(format!(
-            "it becomes part of file names, and has {bytes} bytes (at most {MOST_NAME_BYTES}); give it a shorter `name`"
+            "it becomes part of file names, and has {bytes} bytes (at most {MAXIMUM_NAME_BYTES}); give it a shorter \
+             `name`"
         ));
     }
     Ok(())

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::folder_of;
 
 /// Linux's limit.
-const MOST_LINKS: usize = 40;
+const MAXIMUM_LINKS: usize = 40;
 
 /// What a path resolves to.
 enum Target {
@@ -27,7 +27,7 @@ fn target(path: &Path) -> std::io::Result<Target> {
         return Ok(Target::StandardOutput);
     }
     let mut path = path.to_owned();
-    for _ in 0..MOST_LINKS {
+    for _ in 0..MAXIMUM_LINKS {
         if let Some(descriptor) = descriptor(&path) {
             return Ok(if descriptor.is_own("1") { Target::StandardOutput } else { Target::Descriptor(path) });
         }

@@ -11,11 +11,11 @@ use etcbench_storage as storage;
 /// The compression level: high, since bundles are packed once and kept for a long time.
 const LEVEL: i32 = 19;
 /// Largest size of an archive in bytes.
-const MOST_PACKED: u64 = 256 << 20;
+const MAXIMUM_PACKED: u64 = 256 << 20;
 /// Largest total size of all files in bytes.
-const MOST_UNPACKED: u64 = 2 << 30;
+const MAXIMUM_UNPACKED: u64 = 2 << 30;
 /// Largest number of files.
-const MOST_FILES: usize = 100_000;
+const MAXIMUM_FILES: usize = 100_000;
 /// Longest name of a file in bytes.
 const LONGEST_NAME: usize = 512;
 
@@ -43,7 +43,7 @@ pub(super) fn write(files: &Files) -> std::io::Result<Vec<u8>> {
 /// # Errors
 /// The file cannot be read or is not the archive of a bundle.
 pub(super) fn read(path: &Path) -> std::io::Result<Files> {
-    let packed = storage::read_regular(path, MOST_PACKED)?;
+    let packed = storage::read_regular(path, MAXIMUM_PACKED)?;
     if !packed.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
         return Err(refused(
             "not a bundle as written by `etcbench submission pack` (tar, compressed with zstd)".into(),
@@ -62,7 +62,7 @@ fn refused(problem: String) -> std::io::Error {
 /// Same as [`read`].
 pub(super) fn read_tar(stream: impl Read) -> std::io::Result<Files> {
     // Reads one byte more than allowed, to distinguish an archive that is too large from one of exactly this size.
-    let stream = stream.take(MOST_UNPACKED + 1);
+    let stream = stream.take(MAXIMUM_UNPACKED + 1);
     let mut archive = tar::Archive::new(stream);
     let (mut files, mut total) = (Files::new(), 0_u64);
     for entry in archive.entries()? {
@@ -77,10 +77,10 @@ pub(super) fn read_tar(stream: impl Read) -> std::io::Result<Files> {
         }
         let size = entry.size();
         total = total.saturating_add(size);
-        if total > MOST_UNPACKED || files.len() >= MOST_FILES {
+        if total > MAXIMUM_UNPACKED || files.len() >= MAXIMUM_FILES {
             return Err(refused(format!(
-                "it has more than {MOST_FILES} files, or more than {} MiB in total; bundles are smaller",
-                MOST_UNPACKED >> 20
+                "it has more than {MAXIMUM_FILES} files, or more than {} MiB in total; bundles are smaller",
+                MAXIMUM_UNPACKED >> 20
             )));
         }
         let mut content = Vec::new();

@@ -20,7 +20,7 @@ use super::wire::{Frame, Link, Side, UDP, updated_checksum};
 /// Number of templates.
 const TEMPLATES: usize = 1024;
 /// Maximum number of concurrent conversations; more would need many gigabytes in every reader.
-const MOST_ACTIVE: usize = 16_000_000;
+const MAXIMUM_ACTIVE: usize = 16_000_000;
 /// Mean pause between two conversations in one slot, in seconds.
 const MEAN_PAUSE: f64 = 2.0;
 
@@ -161,8 +161,8 @@ pub fn generate_large<W: Write>(options: &LargeOptions, writer: W) -> Result<Lar
     if options.packets == 0 {
         return Err(SynthError::Options { option: "packets", problem: "0, but must be at least 1".into() });
     }
-    if options.active_flows == 0 || options.active_flows > MOST_ACTIVE {
-        let problem = format!("{}, but must be between 1 and {MOST_ACTIVE}", options.active_flows);
+    if options.active_flows == 0 || options.active_flows > MAXIMUM_ACTIVE {
+        let problem = format!("{}, but must be between 1 and {MAXIMUM_ACTIVE}", options.active_flows);
         return Err(SynthError::Options { option: "active_flows", problem });
     }
     let templates = templates(options.seed);

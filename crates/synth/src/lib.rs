@@ -46,9 +46,9 @@ pub use large::{LargeOptions, LargeSummary, generate_large};
 pub const CAPTURE_STEM: &str = "^(?P<traffic>normal|botnet)-(?P<tunnel>non_vpn|vpn|tor)-(?P<category>[a-z]+)-(?P<application>[a-z_]+)-(?P<index>[0-9]{3})$";
 
 /// Client ports do not repeat within this many conversations of a capture.
-const MOST_FLOWS_PER_CAPTURE: usize = 4096;
+const MAXIMUM_FLOWS_PER_CAPTURE: usize = 4096;
 /// The capture's index has three digits in file names.
-const MOST_CAPTURES_PER_CLASS: usize = 1000;
+const MAXIMUM_CAPTURES_PER_CLASS: usize = 1000;
 
 /// Options of the generator.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -170,17 +170,17 @@ fn check(options: &SynthOptions) -> Result<usize, SynthError> {
     if options.flows_per_class == 0 {
         return error("flows_per_class", "0, but must be at least 1".into());
     }
-    if options.captures_per_class == 0 || options.captures_per_class > MOST_CAPTURES_PER_CLASS {
-        let problem = format!("{}, but must be between 1 and {MOST_CAPTURES_PER_CLASS}", options.captures_per_class);
+    if options.captures_per_class == 0 || options.captures_per_class > MAXIMUM_CAPTURES_PER_CLASS {
+        let problem = format!("{}, but must be between 1 and {MAXIMUM_CAPTURES_PER_CLASS}", options.captures_per_class);
         return error("captures_per_class", problem);
     }
     if !(0.0..=1.0).contains(&options.background) {
         return error("background", format!("{}, but must be between 0 and 1", options.background));
     }
     let flows = options.flows_per_class.div_ceil(options.captures_per_class);
-    if flows > MOST_FLOWS_PER_CAPTURE {
+    if flows > MAXIMUM_FLOWS_PER_CAPTURE {
         let problem = format!(
-            "{}, which means {flows} flows per capture, but the maximum is {MOST_FLOWS_PER_CAPTURE}; \
+            "{}, which means {flows} flows per capture, but the maximum is {MAXIMUM_FLOWS_PER_CAPTURE}; \
              raise `captures_per_class`",
             options.flows_per_class
         );

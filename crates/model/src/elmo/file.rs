@@ -25,7 +25,7 @@ const CHECKSUM: &str = "sha256";
 const RECORDED: &str = "seen.recorded";
 const READ: &str = "seen.read";
 /// Size of the largest file that is read.
-const MOST_BYTES: u64 = 16 << 30;
+const MAXIMUM_BYTES: u64 = 16 << 30;
 
 /// A capture that packets were drawn from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -168,7 +168,7 @@ impl ElmoFile {
         let read = || {
             let problem = |error: std::io::Error| broken(error.to_string());
             let size = std::fs::metadata(path).map_err(problem)?.len();
-            if size > MOST_BYTES {
+            if size > MAXIMUM_BYTES {
                 return Err(broken(format!("the file has {size} bytes, more than any pre-trained ELMo")));
             }
             let bytes = std::fs::read(path).map_err(problem)?;

@@ -109,7 +109,7 @@ impl Default for BoostingParameters {
 }
 
 /// Maximum boosting rounds: above it the trees alone fill the memory.
-const MOST_ROUNDS: usize = 100_000;
+const MAXIMUM_ROUNDS: usize = 100_000;
 
 /// Fitted trees.
 #[allow(clippy::large_enum_variant, reason = "there is one of these per fitted model")]
@@ -156,7 +156,7 @@ impl Algorithm for Boosted {
     });
 
     fn check(parameters: &BoostingParameters, implementation: Implementation) -> Result<(), String> {
-        for (name, value, most) in [("rounds", parameters.rounds, MOST_ROUNDS), ("depth", parameters.depth, 64)] {
+        for (name, value, most) in [("rounds", parameters.rounds, MAXIMUM_ROUNDS), ("depth", parameters.depth, 64)] {
             if value == 0 || value > most {
                 return Err(format!("`{name}` is {value}; it must be 1 to {most}"));
             }

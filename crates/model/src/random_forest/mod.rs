@@ -134,12 +134,12 @@ pub(super) enum Forest {
 }
 
 /// Maximum number of shuffles per column; each one runs every tree on every row that it did not see.
-const MOST_REPEATS: usize = 1000;
+const MAXIMUM_REPEATS: usize = 1000;
 
 /// Number of values in the rows that one thread predicts at once, tree after tree: these and a tree stay in the CPU
 /// cache.
 const BLOCK_VALUES: usize = 1 << 14;
-const FEWEST_ROWS: usize = 64;
+const MINIMUM_ROWS: usize = 64;
 const ROW_MAJOR: &str = "matrices are row-major";
 /// Number of blocks that rows are divided into, if there are enough rows: enough for the threads of a large machine.
 const BLOCKS: usize = 64;
@@ -161,9 +161,9 @@ impl Algorithm for Forest {
         if parameters.maximum_depth == Some(0) {
             return Err("`maximum_depth` is 0, which allows no split; it must be at least 1".to_owned());
         }
-        if parameters.permutation_repeats > MOST_REPEATS {
+        if parameters.permutation_repeats > MAXIMUM_REPEATS {
             let repeats = parameters.permutation_repeats;
-            return Err(format!("`permutation_repeats` is {repeats}; it must be at most {MOST_REPEATS}"));
+            return Err(format!("`permutation_repeats` is {repeats}; it must be at most {MAXIMUM_REPEATS}"));
         }
         if parameters.minimum_samples_split < 2 {
             return Err("`minimum_samples_split` must be at least 2".to_owned());
@@ -346,7 +346,7 @@ impl Trees {
     /// Returns the mean of the leaves' class shares, shape `[rows, classes]`.
     pub(crate) fn predict(&self, matrix: &Array2<f32>) -> Array2<f32> {
         let (count, columns) = matrix.dim();
-        let block = (BLOCK_VALUES / columns.max(1)).min(count / BLOCKS).max(FEWEST_ROWS);
+        let block = (BLOCK_VALUES / columns.max(1)).min(count / BLOCKS).max(MINIMUM_ROWS);
         let order = self.neighbours(matrix);
         let of_block = |rows: &[usize]| {
             let values: Vec<f32> =

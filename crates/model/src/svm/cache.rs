@@ -10,13 +10,13 @@ use super::kernel::{Columns, Kernel, PairRows, Wanted};
 use crate::deep::fast::cpu::simd::{Level, vectorised};
 
 /// Number of rows to keep for a small problem, memory permitting.
-const FEWEST_KEPT: usize = 512;
+const MINIMUM_KEPT_ROWS: usize = 512;
 /// Number of rows to keep whatever the limit.
 const FEWEST: usize = 4;
 
 /// Returns how many kernel rows to keep for a problem of `rows` rows, memory permitting.
 pub(super) fn most_kept(rows: usize) -> usize {
-    (rows / 8).max(FEWEST_KEPT.min(rows))
+    (rows / 8).max(MINIMUM_KEPT_ROWS.min(rows))
 }
 
 /// Cached kernel values between a subset of a problem's rows: rows and columns are indexed within the subset.

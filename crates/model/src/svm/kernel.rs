@@ -116,14 +116,14 @@ impl Columns {
 
     /// Returns how many rows of `depth` values to pack together, so that they stay in the CPU cache.
     pub(super) fn width(depth: usize) -> usize {
-        (COLUMN_VALUES / depth.max(1)).clamp(FEWEST_COLUMNS, MOST_COLUMNS)
+        (COLUMN_VALUES / depth.max(1)).clamp(MINIMUM_COLUMNS, MAXIMUM_COLUMNS)
     }
 }
 
 /// Number of values in columns that are packed together, and the minimum and maximum number of columns.
 const COLUMN_VALUES: usize = 1 << 17;
-const FEWEST_COLUMNS: usize = 64;
-const MOST_COLUMNS: usize = 1024;
+const MINIMUM_COLUMNS: usize = 64;
+const MAXIMUM_COLUMNS: usize = 1024;
 /// Number of rows whose products with the columns are computed at once.
 const BATCH: usize = 60;
 

@@ -99,7 +99,7 @@ impl Default for SvmParameters {
 }
 
 /// 1 TiB.
-const MOST_CACHE_MEBIBYTES: usize = 1 << 20;
+const MAXIMUM_CACHE_MEBIBYTES: usize = 1 << 20;
 
 impl SvmParameters {
     /// Returns the memory for kernel rows, in bytes.
@@ -140,9 +140,9 @@ impl SvmParameters {
         if self.maximum_iterations == 0 {
             return Err("`maximum_iterations` must be at least 1".to_owned());
         }
-        if self.cache_mebibytes == 0 || self.cache_mebibytes > MOST_CACHE_MEBIBYTES {
+        if self.cache_mebibytes == 0 || self.cache_mebibytes > MAXIMUM_CACHE_MEBIBYTES {
             return Err(format!(
-                "`cache_mebibytes` is {}; it must be 1 to {MOST_CACHE_MEBIBYTES}",
+                "`cache_mebibytes` is {}; it must be 1 to {MAXIMUM_CACHE_MEBIBYTES}",
                 self.cache_mebibytes
             ));
         }

@@ -91,7 +91,7 @@ fn path(points: &[(f64, f64)]) -> String {
 
 /// Returns the colour of a series.
 pub(super) fn series(index: usize) -> String {
-    format!("var(--series-{})", index % super::MOST_SERIES)
+    format!("var(--series-{})", index % super::MAXIMUM_SERIES)
 }
 
 /// Estimates the width of a text of 12 pixels in the widest of the usual typefaces, so that long names of masks are not
@@ -221,7 +221,7 @@ impl Canvas {
             let placed: Vec<(f64, f64)> = points.iter().map(|(dx, dy)| (x + R * dx, y + R * dy)).collect();
             format!("<path d=\"{}Z\"", path(&placed))
         };
-        let shape = match index % super::MOST_SERIES {
+        let shape = match index % super::MAXIMUM_SERIES {
             0 => format!("<circle cx=\"{}\" cy=\"{}\" r=\"{R}\"", number(x), number(y)),
             1 => polygon(&[(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)]),
             2 => polygon(&[(0.0, -1.2), (1.1, 0.9), (-1.1, 0.9)]),

@@ -6,7 +6,7 @@ use etcbench_evaluate::ConfusionMatrix;
 use etcbench_storage::counted;
 
 /// With more classes than this, a cell is too small for its number.
-const MOST_NUMBERED: usize = 24;
+const MAXIMUM_NUMBERED_CLASSES: usize = 24;
 
 /// Draws a confusion matrix.
 pub(crate) fn confusion(title: String, matrix: &ConfusionMatrix, classes: &[String]) -> Figure {
@@ -14,7 +14,7 @@ pub(crate) fn confusion(title: String, matrix: &ConfusionMatrix, classes: &[Stri
     // Columns have the numbers of the rows, since names would take more space than the matrix.
     let rows: Vec<String> = classes.iter().enumerate().map(|(index, name)| format!("{name} {}", index + 1)).collect();
     let left = widest(rows.iter().map(String::as_str)) + 26.0;
-    let smallest = if count > MOST_NUMBERED { 10.0 } else { 16.0 };
+    let smallest = if count > MAXIMUM_NUMBERED_CLASSES { 10.0 } else { 16.0 };
     let cell = ((WIDTH - left - 10.0) / count.max(1) as f64).clamp(smallest, 52.0);
     let top = 36.0;
     let side = cell * count as f64;
@@ -40,7 +40,7 @@ pub(crate) fn confusion(title: String, matrix: &ConfusionMatrix, classes: &[Stri
             let title =
                 format!("{true_class} as {predicted}: {}, {:.1} % of the class", counted(flows, "flow"), 100.0 * share);
             canvas.rectangle([x, y, cell, cell], "var(--heat)", 0.08 + 0.92 * share, &title);
-            if count <= MOST_NUMBERED {
+            if count <= MAXIMUM_NUMBERED_CLASSES {
                 let colour = if share > 0.5 { "var(--paper)" } else { "var(--ink)" };
                 let text = flows.to_string();
                 // A digit is about 0.6 times its font size wide.

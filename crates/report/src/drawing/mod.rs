@@ -49,7 +49,7 @@ const PAPER_COLOURS: [(&str, &str); 13] = [
 const WIDTH: f64 = 380.0;
 
 /// The number of series with a distinct colour and shape.
-pub(super) const MOST_SERIES: usize = 8;
+pub(super) const MAXIMUM_SERIES: usize = 8;
 
 /// A drawn figure.
 #[derive(Debug, Clone)]

@@ -4,7 +4,7 @@
 
 use super::canvas::{Anchor, Canvas};
 use super::scale::{Scale, short};
-use super::{Figure, MOST_SERIES, three};
+use super::{Figure, MAXIMUM_SERIES, three};
 
 /// One row.
 pub(crate) struct ScatterPoint {
@@ -54,7 +54,7 @@ pub(crate) fn scatter(title: String, cost: &str, score: &str, points: &[ScatterP
     for (index, point) in points.iter().enumerate() {
         let place = (costs.place(point.cost), scores.place(point.score));
         let label = format!("{}. {}: {}, {}", point.number, point.name, three(point.score), short(point.cost));
-        canvas.mark(place, index % MOST_SERIES, &label);
+        canvas.mark(place, index % MAXIMUM_SERIES, &label);
         canvas.text((place.0 + 8.0, place.1 - 5.0), Anchor::Start, "var(--ink)", 11.0, &point.number.to_string());
     }
     Figure::new(title, canvas)

@@ -29,12 +29,12 @@ pub(super) struct Look<'a> {
 const SCORE_PLACE: usize = 3;
 
 /// The largest number of leading text columns that the style sheet supports.
-const MOST_LEADING: usize = 9;
+const MAXIMUM_LEADING_COLUMNS: usize = 9;
 
 /// Returns the number of leading text columns, if all others are numeric.
 fn leading(numeric: impl Iterator<Item = bool> + Clone) -> Option<usize> {
     let count = numeric.clone().take_while(|numeric| !numeric).count();
-    (count <= MOST_LEADING && numeric.skip(count).all(|numeric| numeric)).then_some(count)
+    (count <= MAXIMUM_LEADING_COLUMNS && numeric.skip(count).all(|numeric| numeric)).then_some(count)
 }
 
 /// `table.html`: a table.
