@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn no_byte_is_not_the_byte_zero() {
+    fn absent_bytes_differ_from_zero_bytes() {
         let mut scaled = [9.0; 3];
         let columns = Columns { sequences: 0, others: 3 };
         let network = ByteCnn::network(&ByteCnnParameters::default(), columns, 2);

@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn pre_training_gives_what_it_reads_and_has_the_encoder_of_the_classifier() {
+    fn pre_training_reconstructs_its_input_with_the_encoder_of_the_classifier() {
         let parameters = ByteTransformerParameters::default();
         let masked = ByteTransformer::masked(&parameters, COLUMNS).unwrap().network;
         let sizes = masked.chains().unwrap()[0].sizes().unwrap();

@@ -106,7 +106,7 @@ fn right(found: &Array2<f32>) -> usize {
 }
 
 #[test]
-fn networks_learn_what_tells_classes_apart_and_survive_their_file() {
+fn networks_learn_to_separate_classes_and_round_trip_through_their_file() {
     for spec in small(Implementation::Fast) {
         let name = format!("{} on {}", spec.kind.name(), spec.input.name());
         let (found, report, file) = fit(&spec, &NoArtifacts, &Silent);
@@ -131,7 +131,7 @@ fn networks_learn_what_tells_classes_apart_and_survive_their_file() {
 
 #[cfg(feature = "reference")]
 #[test]
-fn both_implementations_train_to_the_same() {
+fn both_implementations_train_to_the_same_accuracy() {
     for (fast, reference) in small(Implementation::Fast).iter().zip(&small(Implementation::Reference)) {
         let name = fast.kind.name();
         let (fast, ..) = fit(fast, &NoArtifacts, &Silent);
@@ -184,7 +184,7 @@ impl Progress for Killer<'_> {
 }
 
 #[test]
-fn a_killed_training_goes_on_to_the_same_bits() {
+fn a_killed_training_resumes_to_the_same_bits() {
     for spec in small(Implementation::Fast) {
         let undisturbed = fit(&spec, &NoArtifacts, &Silent);
         for steps in [2, 7, 20] {
@@ -236,7 +236,7 @@ fn keys_that_cannot_be_used_are_named() {
 }
 
 #[test]
-fn short_sequences_and_cards_are_told() {
+fn short_sequences_are_refused_and_training_on_the_cpu_is_noted() {
     let mut spec = small(Implementation::Fast).remove(0);
     let mut features = flows(60);
     let rows: Vec<usize> = (0..60).collect();
@@ -255,7 +255,7 @@ fn short_sequences_and_cards_are_told() {
 }
 
 #[test]
-fn a_training_that_diverges_says_where_and_what_to_do() {
+fn a_diverging_training_reports_where_and_what_to_do() {
     let mut spec = small(Implementation::Fast).remove(2);
     spec.parameters.insert("learning_rate".to_owned(), 1e20.into());
     let features = flows(60);

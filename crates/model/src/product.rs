@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_of_columns_join_without_a_seam() {
+    fn a_product_in_blocks_equals_a_whole_one() {
         for (rows, columns, depth) in [(3, 9000, 5), (70, 150, 37), (1, 1, 1), (2, 700, 800), (0, 4, 3)] {
             let a: Vec<f32> = (0..rows * depth).map(|index| (index % 17) as f32).collect();
             let b: Vec<f32> = (0..columns * depth).map(|index| (index % 13) as f32).collect();

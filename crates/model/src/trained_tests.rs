@@ -76,7 +76,7 @@ fn trained(model: &str) -> (Vec<u8>, Vec<LabelledFlow>, Array2<f32>) {
 }
 
 #[test]
-fn a_model_out_of_its_file_gives_the_same_bits_and_says_what_it_cannot_read() {
+fn a_loaded_model_gives_the_same_bits_and_names_what_it_cannot_read() {
     for kind in ["random_forest", "knn", "svm", "majority"] {
         let (bytes, mut flows, expected) = trained(kind);
         let model = TrainedModel::from_bytes(&bytes).unwrap();
@@ -125,7 +125,7 @@ fn a_file_that_is_damaged_cut_or_of_another_kind_is_refused() {
 }
 
 #[test]
-fn a_description_that_cannot_be_met_is_refused_whatever_its_checksum() {
+fn an_invalid_description_is_refused_whatever_its_checksum() {
     let (bytes, flows, _) = trained("knn");
     let (archive, good) = described(&bytes).unwrap();
     let model = archive.to_bytes().unwrap();

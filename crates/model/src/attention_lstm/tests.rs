@@ -125,7 +125,7 @@ fn same_bits_at_any_number_of_threads_and_from_a_file(implementation: Implementa
 }
 
 #[test]
-fn the_reference_learns_what_a_byte_tells() {
+fn the_reference_learns_classes_from_a_byte() {
     learns(Implementation::Reference);
 }
 
@@ -137,7 +137,7 @@ fn the_reference_gives_the_same_bits_at_any_number_of_threads_and_from_a_file() 
 }
 
 #[test]
-fn the_fast_engine_learns_what_a_byte_tells() {
+fn the_fast_engine_learns_classes_from_a_byte() {
     learns(Implementation::Fast);
 }
 
@@ -204,7 +204,7 @@ fn an_elmo_learns_together_with_the_classifier() {
 }
 
 #[test]
-fn flows_without_bytes_are_no_obstacle_to_training_together() {
+fn joint_training_accepts_flows_without_bytes() {
     let mut features = toy(150);
     features.tokens.values[..30].fill(PAD);
     features.tokens.values[30..40].fill(PAD);
@@ -236,7 +236,7 @@ fn seeds_matter() {
 }
 
 #[test]
-fn a_learning_rate_far_too_high_is_told_as_divergence() {
+fn a_learning_rate_far_too_high_is_reported_as_divergence() {
     let features = toy(150);
     let mut model = model(Implementation::Reference, "");
     model.options.learning_rate = 1e38;
@@ -343,7 +343,7 @@ impl Progress for Killer {
 
 /// A fit that is killed at each of these places and resumed each time ends with the same bytes as one that never was.
 #[test]
-fn a_killed_training_continues_to_the_same_bits() {
+fn a_killed_training_resumes_to_the_same_bits() {
     let features = toy(150);
     let (training, validation) = (rows(0, 100), rows(100, 150));
     let examples = |rows| Examples { features: &features, rows };
@@ -389,7 +389,7 @@ fn a_killed_training_continues_to_the_same_bits() {
 }
 
 #[test]
-fn an_elmo_without_pre_training_is_that_of_its_initial_values() {
+fn an_elmo_without_pre_training_has_its_initial_values() {
     let features = toy(150);
     let mut model = model(Implementation::Fast, "encoder = \"none\"");
     let report = fit(&mut model, &features, 3);
@@ -400,7 +400,7 @@ fn an_elmo_without_pre_training_is_that_of_its_initial_values() {
 }
 
 #[test]
-fn a_dead_rectifier_is_told_by_its_layer() {
+fn a_dead_rectifier_is_reported_with_its_layer() {
     let features = toy(150);
     for implementation in [Implementation::Fast, Implementation::Reference] {
         let mut model = model(implementation, "clip_norm = 1e9");
@@ -417,7 +417,7 @@ fn a_dead_rectifier_is_told_by_its_layer() {
 /// Without early stopping, a fit with averaged weights ends with the averages and the training part's statistics
 /// computed with them, and predicts differently from the weights of its last step.
 #[test]
-fn averaged_weights_are_what_a_fit_ends_with() {
+fn a_fit_ends_with_averaged_weights() {
     let features = toy(150);
     let (first, rest) = (rows(0, 100), rows(100, 150));
     for (implementation, encoder) in [

@@ -316,7 +316,7 @@ fn networks_give_the_same_bits_at_any_number_of_threads() {
 }
 
 #[test]
-fn a_network_goes_on_from_where_it_was() {
+fn a_network_resumes_from_its_saved_state() {
     let golden = Golden::read();
     let case = cases().remove(0);
     let mut undisturbed = case.model(&fast::network);

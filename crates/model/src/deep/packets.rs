@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn packets_without_bytes_take_no_place() {
+    fn packets_without_bytes_are_left_out() {
         let vectors = vec![1.0, 2.0, 3.0, 4.0];
         let vector_of = [None, Some(1), Some(0), None, None, None, Some(0), Some(0), None];
         let flows = EncodedFlows::new(3, 2, vectors, &vector_of);

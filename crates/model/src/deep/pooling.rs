@@ -99,7 +99,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn steps_and_slots_are_the_same_division(
+        fn steps_and_slots_agree(
             bytes in 1usize..70,
             segments in 1usize..20,
             share in 0.0f64..1.0,

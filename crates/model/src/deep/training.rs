@@ -449,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn a_training_that_ends_while_it_still_learns_is_told() {
+    fn a_training_that_ends_while_it_still_learns_is_reported() {
         let warning = |scores: &[f64], most| {
             let epoch = |(index, &score): (usize, &f64)| EpochRecord {
                 stage: TRAINING.to_owned(),
@@ -599,7 +599,7 @@ mod tests {
     }
 
     #[test]
-    fn divergence_and_dead_rectifiers_are_told_with_their_epoch() {
+    fn divergence_and_dead_rectifiers_are_reported_with_their_epoch() {
         for loss in [f64::NAN, f64::INFINITY] {
             let error = run(&[0.4], 2, loss).1.unwrap_err().to_string();
             assert!(error.contains("classifier_training diverged in the loss: in a step of epoch 1"), "{error}");
@@ -616,7 +616,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_rectifier_is_told_in_the_step_that_makes_it_certain() {
+    fn a_dead_rectifier_is_reported_in_the_step_that_makes_it_certain() {
         let step = |number| Step { epoch: 4, number, flows: 100, all_flows: 1000 };
         let mut dead = Vec::new();
         let both = ["classifier.lstm", "classifier.dense"];
@@ -634,7 +634,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_last_step_breaks_is_no_result() {
+    fn parameters_that_are_not_finite_after_the_last_step_are_an_error() {
         let mut set = ParameterSet::default();
         set.insert("classifier.output.weight", &[1], vec![f32::INFINITY]);
         let error = require_finite(&set, TRAINING, 7).unwrap_err().to_string();

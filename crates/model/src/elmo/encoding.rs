@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_packets_are_encoded_once_and_every_packet_as_if_it_were_alone() {
+    fn equal_packets_are_encoded_once_and_independently_of_others() {
         let options = ElmoOptions { embedding: 4, hidden: 4, layers: 1, ..ElmoOptions::default() };
         let parameters = initial_elmo(&options, VOCABULARY, 8, 5);
         let mut model = Counting(reference::language_model(&options, &parameters, 5).unwrap(), 0);

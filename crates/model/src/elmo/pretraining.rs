@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn artifacts_are_reused_for_the_same_and_only_the_same() {
+    fn artifacts_are_reused_only_for_the_same_pre_training() {
         let options = ElmoOptions { embedding: 4, hidden: 4, layers: 1, epochs: 1, ..ElmoOptions::default() };
         let values = (0..6 * 2 * 4).map(|index| (index * 7 % 11) as u16).collect();
         let tokens = TokenArray { packets: 2, bytes: 4, values };

@@ -182,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn few_values_are_bins_of_their_own_and_many_are_shared_out() {
+    fn few_values_have_a_bin_each_and_many_share_bins() {
         assert_eq!(bounds(&[1.0, 1.0, 2.0, 5.0], 4), [2.0, 5.0]);
         assert_eq!(bounds(&[1.0, 1.0, 2.0, 5.0], 3), [2.0, 5.0]);
         assert!(bounds(&[3.0; 4], 256).is_empty() && bounds(&[], 256).is_empty());
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_taken_over_in_order() {
+    fn numbers_keep_their_order() {
         let values: Vec<f32> = (0..2 * TAKEN_TOGETHER + 5).map(|place| (place % 251) as f32).collect();
         let numbers = Numbers::taking(values.clone(), 256);
         assert!(matches!(&numbers, Numbers::Bytes(all) if all.len() == values.len()));

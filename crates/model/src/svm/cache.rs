@@ -244,7 +244,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_that_left_come_back_the_same_and_the_limit_holds() {
+    fn evicted_rows_return_unchanged_and_the_limit_holds() {
         let (depth, first, second) = (5, 30, 41);
         let values: Vec<f32> = (0..(first + second) * depth).map(|i| (i * 7919 % 1013) as f32 / 500.0 - 1.0).collect();
         let (a, b) = values.split_at(first * depth);

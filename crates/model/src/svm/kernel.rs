@@ -204,7 +204,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_and_rows_are_the_definition() {
+    fn blocks_and_rows_equal_the_definition() {
         let (count, depth) = (150, 37);
         let values: Vec<f32> = (0..count * depth).map(|i| ((i * 7919 % 1013) as f32 / 500.0) - 1.0).collect();
         let rows = KernelRows::new(&values, depth);

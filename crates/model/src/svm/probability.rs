@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_sigmoid_finds_the_line_that_made_the_labels() {
+    fn the_sigmoid_recovers_the_line_behind_the_labels() {
         // Labels drawn with p = 1 / (1 + exp(-2 m + 1)), at quantiles instead of at random.
         let (mut margins, mut is_first) = (Vec::new(), Vec::new());
         for step in -40..=40 {
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn coupling_gives_back_the_probabilities_that_made_the_pairs() {
+    fn coupling_recovers_the_probabilities_behind_the_pairs() {
         let wanted = [0.5, 0.3, 0.15, 0.05];
         let pairs = super::super::machine::pairs(4);
         let unit = Sigmoid { slope: -1.0, shift: 0.0 };

@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn shelved_rows_come_back_with_what_changed_meanwhile() {
+    fn shelved_rows_return_with_the_changes_made_meanwhile() {
         let (first, second) = (900, 1100);
         let values = overlapping(first, second);
         let (a, b) = values.split_at(first * DEPTH);

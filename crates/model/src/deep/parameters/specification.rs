@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn layers_of_a_fine_tuned_elmo_learn_the_slower_the_lower_they_are() {
+    fn lower_layers_of_a_fine_tuned_elmo_learn_more_slowly() {
         let mut options = AttentionLstmOptions { encoder: Encoder::FineTuned, ..AttentionLstmOptions::default() };
         (options.layer_rate_divisor, options.elmo.positions) = (2.0, true);
         let encoder = encoder_specifications(&options.elmo, 257, 128);

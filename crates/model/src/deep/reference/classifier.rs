@@ -637,7 +637,7 @@ mod tests {
     }
 
     #[test]
-    fn trained_with_its_elmo_it_is_that_of_pytorch() {
+    fn joint_training_equals_that_of_pytorch() {
         golden::check_joint(&joint_classifier);
         let golden = golden::Golden::read();
         for (case, options) in golden::joint_cases() {
@@ -671,7 +671,7 @@ mod tests {
     }
 
     #[test]
-    fn what_padded_packets_hold_does_not_matter_and_bad_batches_are_errors() {
+    fn padded_packets_are_ignored_and_bad_batches_are_errors() {
         let golden = golden::Golden::read();
         let (case, options) = golden::classifier_cases().remove(0);
         let mut model = classifier(&options, &golden.classifier_parameters(case), 0).unwrap();

@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn packets_without_targets_or_bytes_are_told_apart() {
+    fn packets_without_targets_and_without_bytes_are_distinguished() {
         let golden = golden::Golden::read();
         let parameters = golden.parameters("elmo/before/");
         let mut model = Reference::new(Cpu::default(), &golden::elmo_options(), &parameters, 0).unwrap();

@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn logarithms_and_what_elu_takes_are_exact_to_a_few_units() {
+    fn logarithms_and_exponentials_are_exact_to_a_few_units() {
         let values: Vec<f32> = (0..400_000).map(|index| 1e-6 * 1.00008f32.powi(index)).collect();
         for level in [Level::detect(), Level::portable()] {
             let mut out = vec![[0.0; 2]; values.len()];

@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named() {
+    fn missing_libraries_are_named() {
         for (library, name) in [
             (Library::Driver, "libcuda"),
             (Library::RuntimeCompiler, "libnvrtc"),

@@ -187,7 +187,7 @@ fn convolutions_of_pictures_are_those_of_the_definition() {
 }
 
 #[test]
-fn the_largest_of_a_square_is_kept_and_what_fills_none_is_left_out() {
+fn pooling_keeps_the_largest_of_a_square_and_drops_incomplete_squares() {
     let mut device = Cpu::new();
     let shape = Pool2dShape { flows: 2, size: [3, 5], channels: 1, pool: 2 };
     let first = [[1, 5, 2, 2, 9], [4, 5, 0, 3, 9], [9, 9, 9, 9, 9]];
@@ -218,7 +218,7 @@ pub(super) fn check_some(what: &str, x: &[f32], found: &[f32], weighted: impl Fn
 }
 
 #[test]
-fn the_largest_of_equal_values_is_the_first_and_has_the_gradient() {
+fn pooling_takes_the_first_of_equal_values_and_gives_it_the_gradient() {
     let mut device = Cpu::new();
     // Windows of three steps with stride 2, from one step before the start to one after the end.
     let shape = WindowShape { flows: 2, steps: 5, channels: 2, size: 3, stride: 2, before: 1, output_steps: 3 };

@@ -35,7 +35,7 @@ fn byte_flows(counts: &[u32], width: usize, vocabulary: u16, classes: u32, seed:
 }
 
 #[test]
-fn it_is_that_of_pytorch() {
+fn joint_training_equals_that_of_pytorch() {
     golden::check_joint(&|options, parameters, seed| joint_classifier(options, parameters, seed, Device::Cpu));
     let golden = golden::Golden::read();
     for (case, options) in golden::joint_cases() {

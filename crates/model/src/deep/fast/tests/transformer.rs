@@ -92,7 +92,7 @@ fn attend(shape: HeadsShape, x: &[f64], present: &[f32]) -> Vec<f64> {
 }
 
 #[test]
-fn heads_attend_to_the_steps_that_are_there() {
+fn heads_attend_to_present_steps_only() {
     let shape = |flows, steps, channels, heads| HeadsShape { output: StepsShape { flows, steps, channels }, heads };
     // One shape with more steps and channels than a panel has, and one with more steps than a task of a product.
     for shape in [shape(4, 5, 6, 2), shape(1, 1, 3, 3), shape(2, 70, 132, 2), shape(1, 150, 4, 1)] {
@@ -127,7 +127,7 @@ fn positions_are_added_to_every_flow() {
 }
 
 #[test]
-fn hidden_steps_are_the_token_and_give_it_their_gradients() {
+fn hidden_steps_become_the_token_and_give_it_their_gradients() {
     let shape = StepsShape { flows: 2, steps: 2, channels: 2 };
     let hidden = vec![0.0, 1.0, 1.0, 0.0];
     let mut token = trained(vec![7.0, 8.0]);
@@ -142,7 +142,7 @@ fn hidden_steps_are_the_token_and_give_it_their_gradients() {
 }
 
 #[test]
-fn means_and_errors_are_of_the_marked_steps_alone() {
+fn means_and_errors_count_marked_steps_only() {
     let shape = StepsShape { flows: 2, steps: 3, channels: 2 };
     let present = vec![1.0, 0.0, 1.0, 0.0, 0.0, 0.0];
     let x: Vec<f32> = (1..=12).map(|value| value as f32).collect();

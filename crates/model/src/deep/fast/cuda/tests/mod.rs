@@ -75,7 +75,7 @@ fn emulated_models_are_those_of_pytorch() {
 
 /// A device that fails reports an error and returns no values.
 #[test]
-fn failures_are_told() {
+fn failures_are_reported() {
     use crate::deep::engine::LanguageModel;
     use crate::deep::parameters::{ElmoOptions, initial_elmo};
     if emulated(1, false).is_none() {
@@ -90,7 +90,7 @@ fn failures_are_told() {
 }
 
 #[test]
-fn devices_that_are_not_there_are_errors() {
+fn absent_devices_are_errors() {
     let absent = CudaDevice { number: 999, precision: Precision::F32 };
     let error = Cuda::new(absent).err().expect("no machine has a thousand cards").to_string();
     assert!(error.starts_with("device cuda:999: "), "{error}");
