@@ -25,7 +25,7 @@ fn objections(findings: &[Finding]) -> Vec<(&str, &str, Possible)> {
 }
 
 #[test]
-fn what_cannot_be_in_the_paper_is_found_cell_by_cell() {
+fn impossible_numbers_of_the_paper_are_found_cell_by_cell() {
     let findings = published("table1");
     assert_eq!(findings.len(), 20);
     assert_eq!(
@@ -82,7 +82,7 @@ fn a_class_that_is_not_printed_may_carry_an_accuracy_and_must_be_good_enough() {
 }
 
 #[test]
-fn what_the_published_files_say_is_what_the_audit_finds() {
+fn the_published_files_state_what_the_audit_finds() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../paper/published");
     for name in ["table1", "table2", "table3", "table4", "table5"] {
         let stored = super::super::PublishedTable::read(&folder, name).unwrap().unwrap();

@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changed_is_told_and_nothing_else() {
+    fn only_changes_are_reported() {
         let first = run("title = \"T\"\n[feature]\npackets = 6\nbytes = 128", "a", &[0.9, 0.92]);
         let second = run("title = \"T\"\n[feature]\npackets = 8\nmasks = [\"ports\"]\nbytes = 128", "b", &[0.5, 0.52]);
         let compared = compare_runs(&first, &second).unwrap();

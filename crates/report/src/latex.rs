@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_in_a_name_is_a_command() {
+    fn names_are_escaped_for_latex() {
         assert_eq!(
             escape("a_b \\input{x} 5% ^~\n±"),
             "a\\_b \\textbackslash{}input\\{x\\} 5\\% \\textasciicircum{}\\textasciitilde{} $\\pm$"

@@ -459,7 +459,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn variants_of_which_the_same_is_found_are_told_once() {
+    fn variants_with_the_same_findings_share_a_section() {
         let leak = |variant: &str, seed: u64, test_flows: usize| -> SplitLeaks {
             let shared = serde_json::json!({
                 "captures": 1, "capture_flows": 2, "hosts": 0, "host_flows": 0, "connection_flows": 0,

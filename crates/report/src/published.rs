@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_in_the_class_tables_is_marked_and_nothing_else() {
+    fn only_impossible_numbers_of_the_class_tables_are_marked() {
         for (experiment, classes) in [("table2", 10), ("table3", 4), ("table4", 4), ("table5", 3)] {
             let table = published(experiment);
             assert_eq!(table.classes().len(), classes);
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_in_table_1_is_marked_and_nothing_else() {
+    fn only_impossible_numbers_of_table_1_are_marked() {
         let table = published("table1");
         assert_eq!(table.models().len(), 5);
         for model in table.models() {

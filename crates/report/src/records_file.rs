@@ -208,7 +208,7 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
 
         #[test]
-        fn records_survive_their_files(
+        fn records_round_trip_through_their_files(
             drawn in prop::collection::vec(
                 (any::<u64>(), proptest::option::of("[a-z_\",|&\n]{1,8}"), proptest::option::of(-1e9f64..1e9)), 1..20,
             ),
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn records_of_before_have_their_epochs_in_the_names_of_metrics() {
+    fn older_records_have_epochs_in_the_names_of_metrics() {
         let mut records = vec![record("random_split", "svm", 0, None, "accuracy", 0.5)];
         for (epoch, metric) in [(1, "elmo_pretraining_training_loss"), (12, "classifier_training_validation_macro_f1")]
         {

@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_published_number_is_held_against_the_interval_of_the_seeds() {
+    fn a_published_number_is_compared_with_the_interval_of_the_seeds() {
         let published = PublishedTable {
             experiment: "table3".to_owned(),
             cells: [

@@ -303,7 +303,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_files_leave_their_folder_in_no_way() {
+    fn file_names_cannot_leave_their_folder() {
         assert_eq!(file_name("../a b, masks=none/é"), "-a-b-masks=none-");
         assert_eq!(file_name("over-feature.packets"), "over-feature.packets");
     }

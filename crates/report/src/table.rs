@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_mean_harm_are_text() {
+    fn harmful_names_are_escaped() {
         let mut table = example();
         table.title = "<img src=x> \u{1b}[2J".to_owned();
         for text in ["=cmd|' /C calc'!A0", "+1", "-1.5", "a < b", "</td><script>"] {
@@ -482,7 +482,7 @@ Means over 2 seeds.\\\\
     }
 
     #[test]
-    fn nothing_turns_the_text_after_it_around() {
+    fn characters_that_reverse_text_are_shown_as_codes() {
         assert_eq!(visible("a\u{202e}b\u{2066}c \u{200f}שלום"), "a[U+202E]b[U+2066]c \u{200f}שלום");
         let mut table = example();
         table.rows[0][0] = Cell::Text("chat\u{202e}".to_owned());
@@ -492,14 +492,14 @@ Means over 2 seeds.\\\\
     }
 
     #[test]
-    fn what_rounds_to_zero_has_no_sign() {
+    fn values_that_round_to_zero_have_no_sign() {
         let shown = [-0.0004, -0.0, -0.0006, 0.0004, -1.0, f64::NEG_INFINITY].map(|value| fixed(value, 3));
         assert_eq!(shown, ["0.000", "0.000", "-0.001", "0.000", "-1.000", "-inf"]);
         assert_eq!(fixed(-0.3, 0), "0");
     }
 
     #[test]
-    fn marks_do_not_run_out() {
+    fn marks_of_notes_continue_after_z() {
         assert_eq!([0, 25, 26, 27, 52].map(mark), ["a", "z", "aa", "ab", "ba"]);
     }
 

@@ -188,7 +188,7 @@ forest            — [a]          1.00
     }
 
     #[test]
-    fn a_narrow_one_breaks_headings_and_then_shows_blocks() {
+    fn a_narrow_terminal_breaks_headings_and_then_shows_blocks() {
         let narrow = "Two rows of a title that is
 rather long
 

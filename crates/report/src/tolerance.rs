@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_proposed_is_within_and_survives_its_file() {
+    fn proposed_tolerances_round_trip_through_their_file_and_pass() {
         let file = proposed_tolerances(&records(), None, false).unwrap();
         let text = file.to_toml().unwrap();
         let expected = "\
@@ -483,7 +483,7 @@ seeds = 2
     }
 
     #[test]
-    fn what_is_off_missing_or_undefined_is_out() {
+    fn deviating_missing_and_undefined_values_fail() {
         let file = proposed_tolerances(&records(), None, false).unwrap();
         let mut changed = records();
         changed.retain(|record| record.metric != "macro_f1");
@@ -517,7 +517,7 @@ seeds = 2
     }
 
     #[test]
-    fn times_are_held_by_their_ratio_and_being_faster_is_never_out() {
+    fn times_are_checked_by_their_ratio_and_a_faster_run_passes() {
         let file = proposed_tolerances(&records(), None, true).unwrap();
         let text = file.to_toml().unwrap();
         assert!(text.contains("metric = \"fit_wall_seconds\"\nexpected = 3.0\nratio = 3.0\nseeds = 2"), "{text}");
@@ -539,7 +539,7 @@ seeds = 2
     }
 
     #[test]
-    fn a_new_expectation_changes_only_what_was_not_met() {
+    fn an_update_changes_only_expectations_that_were_not_met() {
         let mut stored = proposed_tolerances(&records(), None, true).unwrap();
         stored.tolerance[0].deviation = 0.3;
         stored.tolerance[1].expected = 0.5;

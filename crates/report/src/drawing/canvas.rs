@@ -292,7 +292,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_says_its_points_briefly() {
+    fn a_path_is_written_briefly() {
         let points = [(10.0, 20.04), (10.5, 20.0), (10.5, 18.26), (9.0, 18.3), (9.4, 18.8), (9.3, 17.7)];
         assert_eq!(path(&points), "M10 20h.5v-1.7h-1.5l.4 .5-.1-1.1");
         assert_eq!([276.0, 0.04, -0.04, 12.345, -3.5].map(number), ["276", "0", "0", "12.3", "-3.5"]);

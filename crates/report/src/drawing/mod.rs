@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_says_once_how_elements_look() {
+    fn a_page_defines_each_look_once() {
         let mut canvas = Canvas::new(100.0, 20.0);
         canvas.line([0.0, 0.0, 5.0, 0.0], "var(--grid)", 1.0);
         canvas.line([0.0, 9.0, 5.0, 9.0], "var(--grid)", 1.0);

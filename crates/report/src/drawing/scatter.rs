@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_front_has_what_nothing_beats() {
+    fn the_front_has_the_points_that_no_other_beats() {
         let rows = [
             ("slow and bad", 100.0, 0.4),
             ("slow and best", 90.0, 0.9),

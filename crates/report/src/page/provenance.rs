@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_known_is_shown_all_the_same() {
+    fn unknown_facts_are_shown_too() {
         let information = serde_json::json!({
             "provenance": {"version": "0.1.0", "commit": null, "memory_bytes": 2_000_000_000_u64},
             "variants": [{"name": "a", "flows_per_class": [["x<y", 3]], "new_key": {"left_out": 4}}],

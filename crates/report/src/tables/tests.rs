@@ -185,7 +185,7 @@ fn runs_of_other_data_are_other_tables_and_the_reference_is_named() {
 }
 
 #[test]
-fn the_split_table_counts_and_tells_what_is_shared() {
+fn the_split_table_counts_flows_and_shared_captures_and_hosts() {
     use etcbench_split::{Part, SharedProvenance};
     let shared = |first, second| SharedProvenance {
         first,
