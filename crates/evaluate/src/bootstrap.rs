@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn drawing_cells_is_drawing_flows() {
+    fn drawing_cells_equals_drawing_flows() {
         // Twelve classes, one of them never predicted; for comparison, flows are drawn one by one.
         let labels: Vec<u32> = (0..600).map(|row| row * row % 12).collect();
         let predictions: Vec<u32> =

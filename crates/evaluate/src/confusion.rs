@@ -191,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn known_counts_are_the_matrix_of_their_flows() {
+    fn a_matrix_of_counts_equals_that_of_the_flows() {
         let counted = ConfusionMatrix::new(&[0, 0, 0, 1], &[0, 0, 1, 1], 3).unwrap();
         let known = ConfusionMatrix::from_counts(vec![2, 1, 0, 0, 1, 0, 0, 0, 0], 3).unwrap();
         assert_eq!(counted, known);

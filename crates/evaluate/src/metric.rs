@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_machine_decides_is_marked_by_its_unit() {
+    fn metrics_that_depend_on_the_machine_are_marked_by_their_unit() {
         for metric in METRICS {
             let endings = ["_seconds", "_microseconds", "_per_second", "_memory_bytes", "_joules"];
             let by_name = endings.iter().any(|ending| format!("_{}", metric.key).ends_with(ending));

@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_run_at_work_may_need_stays() {
+    fn entries_that_a_current_run_may_need_stay() {
         let folder = tempfile::tempdir().unwrap();
         let cache = cache(folder.path(), &[0, 90, 90]);
         let Turn::Ours(claim) = cache.look_up("fits", &key(2), &etcbench_storage::progress::Silent, || None::<()>)

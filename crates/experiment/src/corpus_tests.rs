@@ -102,7 +102,7 @@ fn packets_recorded_alike_are_kept_out_however_they_are_masked() {
 }
 
 #[test]
-fn what_is_before_the_start_is_compared_as_recorded_alone() {
+fn headers_outside_the_input_are_compared_only_as_recorded() {
     let options = TokenOptions { packet_start: PacketStart::Payload, masks: Vec::new(), ..tokens() };
     let tested = flow(0, 0, &[(1, 1)]);
     let drawn = |masked, read| {

@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_command_line_changed_is_told_as_its_options() {
+    fn changes_on_the_command_line_are_stored_as_options() {
         let overrides = Overrides {
             data: vec!["lab".to_owned()],
             size: Some("demo".to_owned()),

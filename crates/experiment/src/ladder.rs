@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn rungs_that_cannot_be_are_told() {
+    fn impossible_rungs_are_refused() {
         let with = |rungs: &[&str]| {
             let rungs = rungs.iter().map(|name| (*name).to_owned()).collect();
             LadderOptions::default().with(&LadderOverrides { rungs, ..Default::default() })

@@ -221,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_control_group_leaves_is_told() {
+    fn memory_left_by_a_control_group_is_known() {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
         assert_eq!(system::left(folder.path()), None);
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn this_process_has_memory_and_the_machine_some_more() {
+    fn memory_of_this_process_and_free_memory_are_known() {
         let (resident, peak) = system::resident().unwrap();
         assert!(resident > MEBIBYTE && peak >= resident);
         assert!(system::free().unwrap() > MEBIBYTE);

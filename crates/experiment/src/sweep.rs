@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_swept_is_refused() {
+    fn invalid_sweeps_are_refused() {
         let problem = |text: &str| read(text).unwrap_err();
         assert!(problem("").contains("no axis"));
         assert!(problem("feature.packets = 4").contains("feature.packets = [4]"));

@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_searched_is_refused() {
+    fn invalid_search_spaces_are_refused() {
         let problem = |text: &str| {
             let options: Result<TuneOptions, _> = declarative::parse(text, "x.toml");
             options.and_then(|options| options.validate(&["svm".to_owned()], "x.toml")).unwrap_err().to_string()

@@ -127,7 +127,7 @@ proptest! {
     }
 
     #[test]
-    fn what_a_search_through_all_choices_finds_is_drawn(
+    fn a_draw_succeeds_whenever_an_exhaustive_search_does(
         // Flows by group and class; most groups have one or two classes.
         counts in prop::collection::vec(prop::array::uniform3(prop_oneof![3 => Just(0usize), 2 => size()]), 1..9),
         seed in any::<u64>(),

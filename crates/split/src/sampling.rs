@@ -152,7 +152,7 @@ mod tests {
         }
 
         #[test]
-        fn few_training_flows_are_among_those_of_more(
+        fn a_smaller_training_sample_is_part_of_a_larger_one(
             labels in prop::collection::vec(0u32..4, 1..120), few in 1usize..10, more in 0usize..10, seed in any::<u64>(),
         ) {
             let features = features(labels, 5);

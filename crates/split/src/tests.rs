@@ -210,7 +210,7 @@ proptest! {
     }
 
     #[test]
-    fn splits_survive_their_files(flows in drawn_flows(), seed in any::<u64>()) {
+    fn splits_round_trip_through_their_files(flows in drawn_flows(), seed in any::<u64>()) {
         let features = features(&flows, 3);
         let other = permuted(&features, seed);
         let folder = tempfile::tempdir().unwrap();

@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_that_cannot_be_read_or_removed_ends_in_work_done_all_the_same() {
+    fn work_is_done_even_if_a_claim_cannot_be_read_or_removed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("fit");
         let none = || None::<()>;
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn claims_of_the_dead_are_taken_over_and_those_of_the_living_are_not() {
+    fn only_claims_of_dead_processes_are_taken_over() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("fit");
         let nothing = || None::<()>;
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_that_was_lost_is_not_removed_by_who_lost_it() {
+    fn a_lost_claim_is_not_removed_by_its_former_owner() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("fit");
         let claimed = ours(claim(&path, || None::<()>, |_| ()));

@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_in_a_file_is_told_with_its_line() {
+    fn errors_in_a_file_are_reported_with_their_line() {
         let error = parse::<Section>("\npakets = 3", "x.toml").unwrap_err().to_string();
         assert!(error.starts_with("x.toml, line 2: unknown key `pakets`, did you mean `packets`?"), "{error}");
         let error = parse::<Section>("packets = \"many\"", "x.toml").unwrap_err().to_string();
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_value_that_is_given_again_is_named() {
+    fn the_first_repeated_value_is_named() {
         assert_eq!(first_repeated(&["a", "b", "c", "b", "a"]), Some(&"b"));
         assert_eq!(first_repeated(&["a", "b"]), None);
         assert_eq!(first_repeated::<u64>(&[]), None);

@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_others_lead_to_ours_where_they_are_known() {
+    fn common_names_from_elsewhere_map_to_ours() {
         for (name, candidates, ours) in [
             ("C", &["cost", "gamma"][..], Some("cost")),
             ("n_estimators", &["trees", "maximum_depth"], Some("trees")),

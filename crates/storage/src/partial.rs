@@ -231,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn leftovers_of_the_dead_go_and_everything_else_stays() {
+    fn only_leftovers_of_dead_processes_are_removed() {
         let folder = tempfile::tempdir().unwrap();
         let ProcessName { machine, pid, start } = process::this();
         let dead = format!("{PREFIX}{machine}-{pid}-{}-1", start + 1);

@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_living_the_dead_and_the_distant_are_told_apart() {
+    fn living_dead_and_remote_processes_are_distinguished() {
         assert_eq!(this().life(), Life::Alive);
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let start = system::start(child.id()).unwrap();

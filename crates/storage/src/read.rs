@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_no_end_or_is_too_large_is_an_error() {
+    fn endless_and_too_large_files_are_errors() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         std::fs::write(&path, [7; 10]).unwrap();

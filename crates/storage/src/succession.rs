@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_the_way_stays_with_the_older_folder() {
+    fn files_in_the_way_stay_with_the_older_folder() {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().join("table");
         std::fs::create_dir_all(place.join("records")).unwrap();

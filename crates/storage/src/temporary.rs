@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn folders_of_the_dead_go_and_everything_else_stays() {
+    fn only_folders_of_dead_processes_are_removed() {
         let place = tempfile::tempdir().unwrap();
         let ProcessName { machine, pid, start } = process::this();
         // No process with this number started then.

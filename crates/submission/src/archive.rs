@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_that_is_claimed_is_not_taken_on_trust() {
+    fn claimed_sizes_are_not_trusted() {
         let file = archive(|builder| {
             let mut header = tar::Header::new_gnu();
             header.set_path("a").unwrap();

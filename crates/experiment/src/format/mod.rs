@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_on_a_dataset_holds_there_alone() {
+    fn settings_for_a_dataset_apply_to_it_only() {
         let own = shipped("table2", &[]);
         assert_eq!(own.seeds.len(), 5);
         assert!(own.title.contains("ISCXVPN2016"));
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_stored_as_resolved_is_the_same_experiment() {
+    fn a_resolved_experiment_reads_back_as_the_same() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments/table2.toml");
         let own = |text: &str| text.to_owned();
         let assignments = ["split.method=k_fold", "feature.masks=[\"ports\"]", "model.svm.cost=3"].map(own).to_vec();
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_wins_over_what_is_said_on_a_dataset() {
+    fn a_size_overrides_settings_for_a_dataset() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments/table1.toml");
         let overrides = Overrides { data: vec!["lab".into()], size: Some("demo".into()), ..Overrides::default() };
         let demo = read_experiment(&path, &overrides).unwrap();
