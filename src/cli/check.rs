@@ -215,7 +215,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_difference_makes_one_text_of_the_other(
+        fn a_difference_turns_one_text_into_the_other(
             before in prop::collection::vec(0..6u8, 0..80),
             changes in prop::collection::vec((0..80usize, 0..3u8, 0..6u8), 0..6),
         ) {

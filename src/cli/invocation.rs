@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_line_is_what_was_typed_without_places() {
+    fn a_command_line_is_shown_as_typed_without_folders() {
         assert_eq!(line(&["/usr/bin/etcbench", "run", "table2", "--set", "a=8"]), "etcbench run table2 --set a=8");
         assert_eq!(
             line(&["e", "--project", "/home/me/bench", "run", "/home/me/bench/x/y.toml", "/data/secret/z.toml"]),

@@ -316,7 +316,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_are_told_to_a_sixteenth() {
+    fn waits_are_accurate_to_a_sixteenth() {
         for microseconds in (0..70_000).chain([1 << 40, (1 << 40) + 12_345, u64::MAX]) {
             let class = Waits::class(microseconds);
             assert!(Waits::first(class) <= microseconds, "{microseconds}");

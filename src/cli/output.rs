@@ -144,13 +144,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_and_times_are_in_words_that_fit() {
+    fn times_are_in_fitting_units() {
         let texts = [0.04, 59.4, 59.96, 192.0, 7500.0].map(duration);
         assert_eq!(texts, ["0.0 s", "59.4 s", "1 min 0 s", "3 min 12 s", "2 h 5 min"]);
     }
 
     #[test]
-    fn nothing_commands_the_terminal() {
+    fn control_characters_are_escaped() {
         assert_eq!(shown("a\tb\nü·…\n".to_owned()), "a\tb\nü·…\n");
         let hostile = "\u{1b}]0;title\u{7}\u{1b}[2Jx\u{9b}31m\r\u{202e}gpj.exe\u{0}".to_owned();
         let expected = "\\u{1b}]0;title\\u{7}\\u{1b}[2Jx\\u{9b}31m\\r\\u{202e}gpj.exe\\u{0}";

@@ -484,7 +484,7 @@ fn an_svm_that_is_stopped_early_says_so() {
 }
 
 #[test]
-fn a_forest_tells_its_out_of_bag_accuracy_and_importances() {
+fn a_forest_reports_its_out_of_bag_accuracy_and_importances() {
     let table = statistics_table();
     let case = Case::new(&table);
     let parameters = "out_of_bag = true\nmaximum_features = 0.5\nminimum_samples_leaf = 2";
@@ -502,7 +502,7 @@ fn a_forest_tells_its_out_of_bag_accuracy_and_importances() {
 }
 
 #[test]
-fn importances_find_the_columns_that_tell_the_classes() {
+fn importances_find_the_columns_that_determine_the_classes() {
     // Columns 2 and 5 together determine the class; the others are noise, one with many distinct values, some with few.
     // SplitMix64: multiples alone would leave neighbouring columns related.
     let hash = |i: usize| {

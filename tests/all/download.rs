@@ -286,7 +286,7 @@ fn parts_of_two_versions_are_never_put_together() {
 }
 
 #[test]
-fn two_at_once_download_once() {
+fn concurrent_downloads_request_a_file_once() {
     let body = content();
     let sent = body.clone();
     let server = Server::start(move |_, _| {
@@ -321,7 +321,7 @@ fn two_at_once_download_once() {
 }
 
 #[test]
-fn a_server_that_never_ends_and_one_that_changed_are_told() {
+fn endless_answers_and_changed_files_are_reported() {
     // Neither the server nor the definition states the size of the file.
     let sent = content();
     let server = Server::start(move |_, _| answer("200 OK", "", &sent));
@@ -534,7 +534,7 @@ fn zip_of(members: &[(&str, &[u8])]) -> Vec<u8> {
 }
 
 #[test]
-fn nothing_leaves_the_target() {
+fn archives_that_leave_the_target_are_refused() {
     let limits = UnpackLimits::default();
     for name in ["../out", "a/../../out", "/etc/out", "a/b/../../../out"] {
         Place::new().refuses(&tar_of(&[("good", b"x"), (name, b"x")]), &limits, "points outside");
@@ -818,7 +818,7 @@ fn members_are_where_their_names_say_and_what_the_system_made_is_left_out() {
 }
 
 #[test]
-fn what_is_no_archive_is_named() {
+fn files_that_are_no_archives_are_named() {
     let limits = UnpackLimits::default();
     for (bytes, words) in [
         (&b"\n<!DOCTYPE html>\n<html><title>Log in"[..], "it is a web page"),

@@ -84,7 +84,7 @@ fn a_changed_file_of_a_run_is_named() {
 }
 
 #[test]
-fn records_are_held_against_the_predictions_that_they_were_measured_on() {
+fn records_are_compared_with_the_predictions_that_they_measure() {
     let project = project();
     let records = fs::read_to_string(project.path(&format!("{RUN}/records.jsonl"))).unwrap();
     let line = records.lines().find(|line| line.contains("\"metric\":\"accuracy\"")).unwrap();
@@ -105,7 +105,7 @@ fn records_are_held_against_the_predictions_that_they_were_measured_on() {
 }
 
 #[test]
-fn a_cut_file_of_tolerances_is_not_met() {
+fn a_truncated_file_of_tolerances_does_not_pass() {
     let project = project();
     let path = project.path("results/tolerances/small-small-full.toml");
     let whole = fs::read_to_string(&path).unwrap();
@@ -122,7 +122,7 @@ fn a_cut_file_of_tolerances_is_not_met() {
 }
 
 #[test]
-fn one_broken_run_does_not_keep_the_others_from_the_report() {
+fn one_broken_run_does_not_keep_others_out_of_the_report() {
     let project = project();
     project.write("results/broken/records.jsonl", "{\"not\": \"a record\"}\n");
     project.write("results/broken/run.json", "{}");

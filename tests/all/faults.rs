@@ -315,7 +315,7 @@ impl Disk {
 }
 
 #[test]
-fn a_power_failure_at_any_change_loses_nothing_that_was_told() {
+fn a_power_failure_at_any_change_loses_no_reported_result() {
     let undisturbed = undisturbed();
     let mut tried = 0;
     for change in undisturbed.changes(5, 2) {

@@ -105,7 +105,7 @@ fn a_ladder_has_every_rung_and_its_numbers_are_those_of_its_predictions() {
 }
 
 #[test]
-fn what_the_data_does_not_allow_is_left_out_and_named() {
+fn rungs_and_classes_that_the_data_does_not_allow_are_left_out_and_named() {
     // One class has one capture here, so no split by capture has it in train and test.
     let project = project(CLASSES, "\"random_forest\"");
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/lab");

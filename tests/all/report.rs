@@ -102,7 +102,7 @@ fn tables_and_figures_are_files_and_the_same_records_give_the_same_bytes() {
 }
 
 #[test]
-fn what_is_not_there_is_told() {
+fn missing_and_broken_runs_are_reported() {
     let project = Project::new();
     let nothing = project.done(&["report", "-o", "none.html", "--paper", "none"]);
     assert!(String::from_utf8_lossy(&nothing.stdout).contains("0 runs"));
@@ -213,7 +213,7 @@ fn used_in_browser(browser: &Path, page: &str, width: u32) -> serde_json::Value 
 }
 
 #[test]
-fn the_page_sorts_filters_and_chooses_in_a_browser_without_a_word_on_the_console() {
+fn the_page_sorts_filters_and_chooses_in_a_browser_without_console_messages() {
     let Some(browser) = chromium() else { return };
     let page = read(project().path("results/report.html"));
     for width in [1400, 420] {

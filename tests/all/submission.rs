@@ -355,7 +355,7 @@ fn external_and_imported_models_pass_and_their_cards_say_what_they_are() {
 }
 
 #[test]
-fn what_is_no_bundle_or_cannot_be_packed_is_refused() {
+fn files_that_are_no_bundles_and_runs_that_cannot_be_packed_are_refused() {
     let project = project();
     project.write("other.etcbundle", "no archive");
     project.refused(
@@ -391,7 +391,7 @@ fn what_is_no_bundle_or_cannot_be_packed_is_refused() {
 }
 
 #[test]
-fn a_bundle_of_another_version_is_held_to_what_it_has() {
+fn a_bundle_of_another_version_is_checked_by_the_metrics_it_has() {
     let project = project();
     let folder = run(&project, &["run", "plain", "--variants", "random"]);
     let mut older = Tampered(read(&pack(&project, &folder)));

@@ -24,7 +24,7 @@ fn object(stdout: &[u8]) -> Value {
 }
 
 #[test]
-fn runs_are_told_apart() {
+fn listed_runs_can_be_distinguished() {
     let project = small();
     project.done(&["run", "small"]);
     let absolute = project.path("experiments/small.toml");
@@ -95,7 +95,7 @@ fn a_run_ends_in_five_lines() {
 }
 
 #[test]
-fn machines_get_one_object() {
+fn json_output_is_one_object() {
     let project = small();
     let run = project.done(&["run", "small", "--json"]);
     let ended = object(&run.stdout);
@@ -180,7 +180,7 @@ fn a_dry_run_says_what_would_be_computed_and_computes_nothing() {
 /// Each thread needs address space for its stack, so a limit of that stops them on any machine, and for root too.
 #[test]
 #[cfg(target_os = "linux")]
-fn threads_that_cannot_start_are_told() {
+fn threads_that_cannot_start_are_reported() {
     let project = small();
     for (variable, arguments) in [("60000", &["list"][..]), ("1", &["--threads", "1024", "list"])] {
         let output = std::process::Command::new("sh")

@@ -171,7 +171,7 @@ fn a_folder_that_is_no_run_is_not_replaced() {
 }
 
 #[test]
-fn older_runs_are_known_as_such() {
+fn older_runs_are_recognised() {
     let project = project();
     project.done(&[&RUN[..], &["--save-models"]].concat());
     write_experiment(&project, 3);
@@ -316,7 +316,7 @@ fn device(project: &Project) -> Option<PathBuf> {
 }
 
 #[test]
-fn a_device_stays_one() {
+fn a_device_stays_a_device() {
     let project = output_project();
     let Some(device) = device(&project) else {
         println!("not run: no device can be made and opened here");
