@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use etcbench::fuzz_targets::TARGETS;
 
 /// More than the largest allowed xz window (128 MiB) and everything else.
-const MOST: usize = 160 << 20;
+const MAXIMUM_BYTES: usize = 160 << 20;
 
 /// Counts allocated bytes.
 struct Counting;
@@ -64,7 +64,7 @@ fn falsified_lengths_allocate_little_memory() {
                 }
             }
             let peak = PEAK.load(Ordering::Relaxed);
-            assert!(peak < MOST, "{}: {} MiB", path.display(), peak >> 20);
+            assert!(peak < MAXIMUM_BYTES, "{}: {} MiB", path.display(), peak >> 20);
         }
         println!("{name}: {tried} files, at most {} KiB", PEAK.load(Ordering::Relaxed) >> 10);
     }

@@ -43,7 +43,7 @@ pub(super) static ENTRY: ModelEntry = ModelEntry {
 const OF: &str = "of";
 
 /// Maximum number of members; more is likely a mistake.
-const MOST: usize = 64;
+const MAXIMUM_MEMBERS: usize = 64;
 
 /// A member as specified in an experiment file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -115,8 +115,8 @@ impl ModelSpec {
             }
             members.extend(found);
         }
-        if !(2..=MOST).contains(&members.len()) {
-            return Err(wrong(format!("`of` has {} members; it must have 2 to {MOST}", members.len())));
+        if !(2..=MAXIMUM_MEMBERS).contains(&members.len()) {
+            return Err(wrong(format!("`of` has {} members; it must have 2 to {MAXIMUM_MEMBERS}", members.len())));
         }
         let member = |ModelSpec { kind: model, input, implementation, parameters }| {
             toml::Value::try_from(Member { model, input, implementation, parameters })

@@ -10,13 +10,13 @@ use super::kernel::{Columns, Kernel, PairRows, Wanted};
 use crate::deep::fast::cpu::simd::{Level, vectorised};
 
 /// Number of rows to keep for a small problem, memory permitting.
-const MINIMUM_KEPT_ROWS: usize = 512;
+const SMALL_PROBLEM_ROWS: usize = 512;
 /// Number of rows to keep whatever the limit.
-const FEWEST: usize = 4;
+const MINIMUM_ROWS: usize = 4;
 
 /// Returns how many kernel rows to keep for a problem of `rows` rows, memory permitting.
 pub(super) fn most_kept(rows: usize) -> usize {
-    (rows / 8).max(MINIMUM_KEPT_ROWS.min(rows))
+    (rows / 8).max(SMALL_PROBLEM_ROWS.min(rows))
 }
 
 /// Cached kernel values between a subset of a problem's rows: rows and columns are indexed within the subset.
@@ -55,9 +55,9 @@ impl<'a> RowCache<'a> {
     fn with_width(kernel: Kernel, rows: &'a PairRows<'a>, bytes: usize, width: usize) -> Self {
         let all = rows.len();
         let width = width.min(all.max(1));
-        let most = most_kept(all).max(FEWEST);
+        let most = most_kept(all).max(MINIMUM_ROWS);
         let columns = all.div_ceil(width) * width;
-        let capacity = (bytes / (size_of::<f32>() * columns.max(1))).clamp(FEWEST, most);
+        let capacity = (bytes / (size_of::<f32>() * columns.max(1))).clamp(MINIMUM_ROWS, most);
         // Zeroed memory is not allocated until it is written.
         let values = vec![0.0; capacity * columns];
         let members = (0..all as u32).collect();
@@ -79,7 +79,7 @@ impl<'a> RowCache<'a> {
     fn measure(&mut self) {
         let size = self.members.len();
         let columns = size.div_ceil(self.width) * self.width;
-        self.capacity = (self.values.len() / columns.max(1)).min(size.max(FEWEST));
+        self.capacity = (self.values.len() / columns.max(1)).min(size.max(MINIMUM_ROWS));
     }
 
     /// Returns where a block begins.

@@ -76,11 +76,11 @@ impl Sigmoid {
 /// the pair's probability of i (Wu, Lin and Weng, "Probability estimates for multi-class classification by pairwise
 /// coupling", JMLR 5, 2004, the second method), by their iteration.
 pub(super) fn couple(pairs: &[(usize, usize)], sigmoids: &[Sigmoid], margins: &[f64], probabilities: &mut [f32]) {
-    const LEAST: f64 = 1e-7;
+    const MINIMUM: f64 = 1e-7;
     let classes = probabilities.len();
     let mut pairwise = vec![0.0; classes * classes];
     for ((&(first, second), sigmoid), &margin) in pairs.iter().zip(sigmoids).zip(margins) {
-        let p = sigmoid.of(margin).clamp(LEAST, 1.0 - LEAST);
+        let p = sigmoid.of(margin).clamp(MINIMUM, 1.0 - MINIMUM);
         pairwise[first * classes + second] = p;
         pairwise[second * classes + first] = 1.0 - p;
     }
