@@ -81,9 +81,9 @@ fn flows_table(experiment: &Experiment, outline: &Outline) -> Table {
 /// Returns a table with a row per model, input and variant.
 fn fits_table(outline: &Outline, rates: &Rates) -> Table {
     let mut rows: Vec<(&OutlinedFit, Vec<&OutlinedFit>)> = Vec::new();
-    let of = |key: &RunKey| [&key.variant, &key.model, &key.input, &key.implementation].map(String::clone);
+    let row_of = |key: &RunKey| [&key.variant, &key.model, &key.input, &key.implementation].map(String::clone);
     for fit in &outline.fits {
-        match rows.iter_mut().find(|(first, _)| of(&first.key) == of(&fit.key)) {
+        match rows.iter_mut().find(|(first, _)| row_of(&first.key) == row_of(&fit.key)) {
             Some((_, fits)) => fits.push(fit),
             None => rows.push((fit, vec![fit])),
         }
@@ -154,8 +154,8 @@ impl Rates {
     /// Returns the median of a model's rates; `None` if no stored run has it.
     fn rate(&self, fit: &OutlinedFit) -> Option<f64> {
         let key = [&fit.key.model, &fit.key.input, &fit.key.implementation];
-        let of = self.0.iter().filter(|(known, _)| known.iter().eq(key)).map(|(_, rate)| *rate);
-        let mut rates: Vec<f64> = of.collect();
+        let matching = self.0.iter().filter(|(known, _)| known.iter().eq(key)).map(|(_, rate)| *rate);
+        let mut rates: Vec<f64> = matching.collect();
         rates.sort_by(f64::total_cmp);
         rates.get(rates.len() / 2).copied()
     }

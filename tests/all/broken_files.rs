@@ -194,7 +194,7 @@ fn every_broken_file_has_its_message() {
                 _ => of_model(bytes),
             };
             let base = group.base.as_deref().unwrap_or_default();
-            let of = |what: &str, how: &str| match &sound {
+            let problem_of = |what: &str, how: &str| match &sound {
                 Some(sound) => of_model(&break_model(sound, what, how)),
                 None => {
                     let content = if what == "*" {
@@ -209,12 +209,12 @@ fn every_broken_file_has_its_message() {
             };
             let untouched = match &sound {
                 Some(sound) => of_model(sound),
-                None => of("", ""),
+                None => problem_of("", ""),
             };
             assert_eq!(untouched, None, "the sound file of group {number} of {}", corpus.display());
             for (index, (what, how, expected)) in group.cases.iter().enumerate() {
                 count += 1;
-                let message = of(what, how).unwrap_or_else(|| "(taken)".to_owned()).replace(&prefix, "");
+                let message = problem_of(what, how).unwrap_or_else(|| "(taken)".to_owned()).replace(&prefix, "");
                 if message != *expected || message.contains('\n') {
                     let name = corpus.file_name().unwrap().to_string_lossy().into_owned();
                     wrong.push(serde_json::json!([name, number, index, what, how, expected, message]).to_string());

@@ -161,12 +161,12 @@ fn agreement(a: &[u32], b: &[u32]) -> f64 {
 }
 
 fn macro_f1(truth: &[u32], predicted: &[u32], classes: u32) -> f64 {
-    let of = |class: u32| {
+    let f1 = |class: u32| {
         let hits = truth.iter().zip(predicted).filter(|(t, p)| **t == class && **p == class).count() as f64;
         let either = truth.iter().chain(predicted).filter(|label| **label == class).count() as f64;
         2.0 * hits / either
     };
-    (0..classes).map(of).sum::<f64>() / f64::from(classes)
+    (0..classes).map(f1).sum::<f64>() / f64::from(classes)
 }
 
 #[test]
@@ -207,11 +207,11 @@ fn platts_probabilities_are_calibrated_and_keep_the_predictions() {
         let case = Case::new(&table);
         let truth = case.truth();
         for implementation in [Implementation::Fast, Implementation::Reference] {
-            let of = |parameters: &str| {
+            let fitted = |parameters: &str| {
                 let (model, _) = case.fit("svm", implementation, parameters).unwrap();
                 case.probabilities(&*model)
             };
-            let (softmax, platt) = (of(""), of("probabilities = \"platt\""));
+            let (softmax, platt) = (fitted(""), fitted("probabilities = \"platt\""));
             let same = agreement(&classes(&platt), &classes(&softmax));
             let accuracy = agreement(&classes(&platt), &truth);
             let confidence =

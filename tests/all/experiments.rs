@@ -103,17 +103,17 @@ fn folds_and_tuning_are_in_records_files_and_tables() {
     assert!(printed.contains("Three clouds: what was tried"), "{printed}");
     let folder = project.path("results/points-points-full");
     let records = read_csv(&folder.join("records.csv"));
-    let of = |metric: &str| records.iter().filter(|row| row["metric"] == metric).collect::<Vec<_>>();
+    let rows_of = |metric: &str| records.iter().filter(|row| row["metric"] == metric).collect::<Vec<_>>();
     // Two models, two seeds, three folds.
-    assert_eq!(of("accuracy").len(), 12);
+    assert_eq!(rows_of("accuracy").len(), 12);
     let folds: BTreeSet<&str> = records.iter().map(|row| row["fold"].as_str()).collect();
     assert_eq!(folds, BTreeSet::from(["0", "1", "2"]));
     // The value in the file and three of the grid, for every seed and fold; the chosen one has the best score.
-    let tried = of("tuning_macro_f1");
+    let tried = rows_of("tuning_macro_f1");
     assert_eq!(tried.len(), 4 * 6);
     let settings: BTreeSet<&str> = tried.iter().map(|row| row["setting"].as_str()).collect();
     assert_eq!(settings, BTreeSet::from(["k = default", "k = 1", "k = 5", "k = 9"]));
-    for chosen in of("tuning_chosen_macro_f1") {
+    for chosen in rows_of("tuning_chosen_macro_f1") {
         let same = tried.iter().filter(|row| row["seed"] == chosen["seed"] && row["fold"] == chosen["fold"]);
         let score = |row: &Row| row["value"].parse::<f64>().unwrap();
         let best = same.clone().map(|row| score(row)).fold(0.0, f64::max);

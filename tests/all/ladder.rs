@@ -58,11 +58,11 @@ fn a_ladder_has_every_rung_and_its_numbers_are_those_of_its_predictions() {
     // without.
     assert_eq!(steps.len(), 2 * (7 + 6 + 7 + 7));
     assert!(run.join("tables/two-ladder-steps.svg").is_file());
-    let of = |model: &str, rung: &str| {
+    let score = |model: &str, rung: &str| {
         let row = steps.iter().find(|row| row["model"] == model && row["rung"] == rung && row["masks"] == "none");
         row.unwrap()["macro_f1"].parse::<f64>().unwrap()
     };
-    assert!(of("random_forest", "flows at random") > of("majority", "flows at random") + 0.3);
+    assert!(score("random_forest", "flows at random") > score("majority", "flows at random") + 0.3);
     // In every repetition every flow is tested once, and no capture trains and tests.
     let tests = |variant: &str| {
         let splits = fs::read_dir(run.join("splits")).unwrap().map(|entry| entry.unwrap().path());

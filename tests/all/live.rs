@@ -90,11 +90,11 @@ fn flows_are_decided_while_the_capture_is_written() {
     assert!(status.success(), "{printed}");
     assert!(printed.contains("10 flows") && printed.contains("10 answers in "), "{printed}");
     lines.insert(0, decided);
-    let of = |event: &str| -> Vec<(String, String)> {
+    let events = |event: &str| -> Vec<(String, String)> {
         let lines = lines.iter().filter(|line| line[0] == event);
         lines.map(|line| (line[2].clone(), line[9].clone())).collect()
     };
-    let (decisions, mut ends) = (of("decision"), of("end"));
+    let (decisions, mut ends) = (events("decision"), events("end"));
     assert_eq!((decisions.len(), ends.len()), (10, 10));
     ends.sort();
     let mut decided = decisions;

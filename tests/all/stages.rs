@@ -461,7 +461,7 @@ fn a_changed_key_of_tuning_tries_what_was_not_tried_and_fits_what_was_not_fitted
     // By model and input: the settings that were tried, and those that were fitted.
     let mut seen: BTreeMap<(String, String), [BTreeSet<String>; 2]> = BTreeMap::new();
     // A key that was added to a space is `default` in earlier trials.
-    let of =
+    let without_defaults =
         |setting: &str| setting.split(", ").filter(|part| !part.ends_with("= default")).collect::<Vec<_>>().join(", ");
     let (mut all_tried, mut all_fitted) = (0, 0);
     for (number, assignments) in TUNING.iter().enumerate() {
@@ -471,8 +471,9 @@ fn a_changed_key_of_tuning_tries_what_was_not_tried_and_fits_what_was_not_fitted
         for row in &run.rows {
             let [trials, fits] = seen.entry((row.key.model.clone(), row.key.input.clone())).or_default();
             let tuning = row.tuning.as_ref().unwrap();
-            tried += tuning.trials.iter().filter(|trial| trials.insert(of(&trial.setting))).count() as u64;
-            let is_new = fits.insert(of(&tuning.trials[tuning.chosen].setting));
+            tried +=
+                tuning.trials.iter().filter(|trial| trials.insert(without_defaults(&trial.setting))).count() as u64;
+            let is_new = fits.insert(without_defaults(&tuning.trials[tuning.chosen].setting));
             assert_eq!(row.reused, !is_new, "{assignments}: {} {}", row.key.model, row.key.input);
             fitted += u64::from(is_new);
         }

@@ -435,11 +435,11 @@ fn a_leaderboard_is_of_the_bundles_that_pass_and_is_the_same_bytes_again() {
     // Models of two bundles share a table, since they have the same splits; each rung is a separate table.
     let rows: Vec<BTreeMap<String, String>> =
         csv::Reader::from_reader(table.as_bytes()).deserialize().map(Result::unwrap).collect();
-    let of = |experiment: &str, variant: &str| {
+    let rows_of = |experiment: &str, variant: &str| {
         let wanted = |row: &&BTreeMap<String, String>| row["experiment"] == experiment && row["variant"] == variant;
         rows.iter().filter(wanted).collect::<Vec<_>>()
     };
-    let random = of("plain", "random");
+    let random = rows_of("plain", "random");
     assert_eq!(random.len(), 4, "{table}");
     assert_eq!(random.iter().map(|row| &row["division"]).collect::<std::collections::BTreeSet<_>>().len(), 1);
     assert_eq!(random.iter().map(|row| &row["bundle"]).collect::<std::collections::BTreeSet<_>>().len(), 2);
@@ -448,7 +448,7 @@ fn a_leaderboard_is_of_the_bundles_that_pass_and_is_the_same_bytes_again() {
     assert!(
         random.iter().all(|row| !row["mean_rank"].is_empty() && !row["interval_low"].is_empty() && row["fits"] == "3")
     );
-    assert_eq!(of("plain-ladder", "captures-masked").len(), 3);
+    assert_eq!(rows_of("plain-ladder", "captures-masked").len(), 3);
     for word in [
         "plain-ladder on many, full: captures",
         "critical difference",

@@ -411,8 +411,9 @@ fn checksums(datasets: &[Dataset], cache: &cache::Cache) -> Result<Checksums, Ex
 }
 
 fn checksum_of(checksums: &Checksums, dataset: &str, path: &str) -> Result<String, ExperimentError> {
-    let of = checksums.iter().find(|(name, file, _)| name == dataset && file == path);
-    of.map(|(_, _, checksum)| checksum.clone())
+    let entry = checksums.iter().find(|(name, file, _)| name == dataset && file == path);
+    entry
+        .map(|(_, _, checksum)| checksum.clone())
         .ok_or_else(|| ExperimentError::Internal { problem: format!("{dataset}: {path} has no checksum") })
 }
 
@@ -431,8 +432,8 @@ fn damage(capture: &LoadedCapture) -> Option<String> {
 /// Describes the packets of a dataset's captures that are out of order, in one line: captures of several interfaces
 /// often contain a few.
 fn order(dataset: &str, captures: &[LoadedCapture]) -> Option<String> {
-    let of = captures.iter().filter(|capture| capture.dataset == dataset && capture.summary.out_of_order > 0);
-    let unsorted: Vec<&LoadedCapture> = of.collect();
+    let found = captures.iter().filter(|capture| capture.dataset == dataset && capture.summary.out_of_order > 0);
+    let unsorted: Vec<&LoadedCapture> = found.collect();
     let out_of_order = unsorted.iter().map(|capture| capture.summary.out_of_order).sum();
     let total = CaptureSummary { out_of_order, ..CaptureSummary::default() };
     let more = if unsorted.len() > 1 { ", ..." } else { "" };

@@ -79,11 +79,11 @@ impl BestScore {
         let mut rows: Vec<(&RunKey, Vec<f64>)> = Vec::new();
         for record in records.iter().filter(is_score) {
             let Some(value) = record.value else { continue };
-            let of = |key: &RunKey| {
+            let row_of = |key: &RunKey| {
                 let RunKey { variant, model, input, implementation, .. } = key;
                 [variant, model, input, implementation].map(String::clone)
             };
-            match rows.iter_mut().find(|(key, _)| of(key) == of(&record.key)) {
+            match rows.iter_mut().find(|(key, _)| row_of(key) == row_of(&record.key)) {
                 Some((_, values)) => values.push(value),
                 None => rows.push((&record.key, vec![value])),
             }

@@ -163,8 +163,8 @@ impl ElmoSources {
     }
 
     fn corpus(&self, dataset: &str, options: &FlowOptions) -> Option<&LoadedFlows> {
-        let of = |corpus: &&CorpusFlows| corpus.dataset == dataset && corpus.flows.options == *options;
-        self.corpora.iter().find(of).map(|corpus| &corpus.flows)
+        let wanted = |corpus: &&CorpusFlows| corpus.dataset == dataset && corpus.flows.options == *options;
+        self.corpora.iter().find(wanted).map(|corpus| &corpus.flows)
     }
 
     /// Returns the manifests of the corpora's datasets, each once.

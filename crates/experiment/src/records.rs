@@ -36,33 +36,33 @@ pub(super) fn outcome_records(
         whole(low, Some(interval.low));
         whole(high, Some(interval.high));
     }
-    let mut of = |metric: Metric, value: Option<f64>| whole(metric.key.to_owned(), value);
+    let mut add = |metric: Metric, value: Option<f64>| whole(metric.key.to_owned(), value);
     let tests = outcome.test_rows.len() as f64;
     // Imported predictions have no measured costs.
     if row.key.implementation == Implementation::IMPORTED {
-        of(Metric::TEST_FLOWS, Some(tests));
+        add(Metric::TEST_FLOWS, Some(tests));
         return Ok(());
     }
-    of(Metric::TRAINING_FLOWS, Some(outcome.training_flows as f64));
-    of(Metric::VALIDATION_FLOWS, Some(outcome.validation_flows as f64));
-    of(Metric::TEST_FLOWS, Some(tests));
-    of(Metric::MODEL_BYTES, Some(outcome.model_bytes as f64));
+    add(Metric::TRAINING_FLOWS, Some(outcome.training_flows as f64));
+    add(Metric::VALIDATION_FLOWS, Some(outcome.validation_flows as f64));
+    add(Metric::TEST_FLOWS, Some(tests));
+    add(Metric::MODEL_BYTES, Some(outcome.model_bytes as f64));
     let memory = |bytes: Option<u64>| bytes.map(|bytes| bytes as f64);
-    of(Metric::FIT_WALL_SECONDS, Some(outcome.fit.wall_seconds));
-    of(Metric::FIT_CPU_SECONDS, outcome.fit.cpu_seconds);
-    of(Metric::FIT_PEAK_MEMORY_BYTES, memory(outcome.fit.peak_memory_bytes));
-    of(Metric::PREDICT_WALL_SECONDS, Some(outcome.predict.wall_seconds));
-    of(Metric::PREDICT_CPU_SECONDS, outcome.predict.cpu_seconds);
-    of(Metric::PREDICT_PEAK_MEMORY_BYTES, memory(outcome.predict.peak_memory_bytes));
+    add(Metric::FIT_WALL_SECONDS, Some(outcome.fit.wall_seconds));
+    add(Metric::FIT_CPU_SECONDS, outcome.fit.cpu_seconds);
+    add(Metric::FIT_PEAK_MEMORY_BYTES, memory(outcome.fit.peak_memory_bytes));
+    add(Metric::PREDICT_WALL_SECONDS, Some(outcome.predict.wall_seconds));
+    add(Metric::PREDICT_CPU_SECONDS, outcome.predict.cpu_seconds);
+    add(Metric::PREDICT_PEAK_MEMORY_BYTES, memory(outcome.predict.peak_memory_bytes));
     // No rate for an elapsed time of zero.
     let rate = |samples: f64, seconds: f64| (seconds > 0.0).then(|| samples / seconds);
-    of(Metric::PREDICT_FLOWS_PER_SECOND, rate(tests, outcome.predict.wall_seconds));
+    add(Metric::PREDICT_FLOWS_PER_SECOND, rate(tests, outcome.predict.wall_seconds));
     if let Some(cost) = &row.decision_cost {
         for (batch, metrics) in cost.batches.iter().zip(Metric::DECISIONS) {
             let values = [Some(batch.median_microseconds), Some(batch.tail_microseconds), batch.joules];
-            metrics.into_iter().zip(values).for_each(|(metric, value)| of(metric, value));
+            metrics.into_iter().zip(values).for_each(|(metric, value)| add(metric, value));
         }
-        of(Metric::DECISION_MEMORY_BYTES, memory(cost.memory_bytes));
+        add(Metric::DECISION_MEMORY_BYTES, memory(cost.memory_bytes));
     }
     // Models with a single stage name it `fit`, which is measured above.
     for stage in outcome.report.stages.iter().filter(|stage| stage.stage != "fit") {

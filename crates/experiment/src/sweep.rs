@@ -138,8 +138,9 @@ impl Sweep {
 
     /// Returns `axis=value` for every value, for display.
     pub(crate) fn coordinate_names(&self) -> Vec<String> {
-        let of = |axis: &Axis| axis.values.iter().map(|(text, _)| format!("{}={text}", axis.name)).collect::<Vec<_>>();
-        self.axes.iter().flat_map(of).collect()
+        let names =
+            |axis: &Axis| axis.values.iter().map(|(text, _)| format!("{}={text}", axis.name)).collect::<Vec<_>>();
+        self.axes.iter().flat_map(names).collect()
     }
 
     /// Returns `axis=value` for the alternative with this name; `None` if there is none, or several.

@@ -23,11 +23,11 @@ pub struct Unit {
 
 /// Returns the units of a run: variants in order, and the seeds of each.
 pub fn units(experiment: &Experiment) -> Vec<Unit> {
-    let of = |name: &str| {
+    let units_of = |name: &str| {
         let unit = |&seed: &u64| Unit { variant: name.to_owned(), seed };
         experiment.seeds.iter().map(unit).collect::<Vec<_>>()
     };
-    experiment.variants.iter().flat_map(|variant| of(&variant.name)).collect()
+    experiment.variants.iter().flat_map(|variant| units_of(&variant.name)).collect()
 }
 
 /// Puts the flows shared by units into the cache, so that not every unit reads the captures.

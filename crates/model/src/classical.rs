@@ -96,12 +96,12 @@ impl ReferenceLimit {
         if found <= self.rows {
             return Ok(());
         }
-        let of = if self.of_two_classes { " of two classes" } else { "" };
+        let restriction = if self.of_two_classes { " of two classes" } else { "" };
         Err(data(
             model,
             format!(
-                "the reference implementation ({}) supports up to {} training rows{of}, but there are {found}: {}; \
-                 use implementation = \"{}\"",
+                "the reference implementation ({}) supports up to {} training rows{restriction}, but there are \
+                 {found}: {}; use implementation = \"{}\"",
                 self.library,
                 self.rows,
                 self.reason,
@@ -272,11 +272,11 @@ impl<A: Algorithm + 'static> Classical<A> {
 fn columns(options: &InputOptions, size: &FitSize) -> usize {
     let of_packet = size.bytes.saturating_add(usize::from(options.encoding == Encoding::Scaled));
     let bytes = size.packets.saturating_mul(of_packet);
-    let of = |read: bool, columns: usize| if read { columns } else { 0 };
-    of(options.input.reads_bytes(), bytes)
-        .saturating_add(of(options.input.reads_statistics(), size.statistics))
-        .saturating_add(of(options.input.reads_flowpic(), size.pixels))
-        .saturating_add(of(options.input.reads_sequences(), sequence_columns(options, size)))
+    let if_read = |read: bool, columns: usize| if read { columns } else { 0 };
+    if_read(options.input.reads_bytes(), bytes)
+        .saturating_add(if_read(options.input.reads_statistics(), size.statistics))
+        .saturating_add(if_read(options.input.reads_flowpic(), size.pixels))
+        .saturating_add(if_read(options.input.reads_sequences(), sequence_columns(options, size)))
 }
 
 /// Returns the number of packet sequence columns, if the model reads them.

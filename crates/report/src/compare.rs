@@ -205,12 +205,12 @@ fn results(first: &StoredRun, second: &StoredRun) -> Result<(Table, Table), Repo
                 (None, _) => "only in the second",
                 (_, None) => "only in the first",
                 (Some(one), Some(two)) => {
-                    let of = |values: &BTreeMap<ValueKey, Option<u64>>| -> Vec<(u64, usize, Option<u64>)> {
+                    let values_of = |values: &BTreeMap<ValueKey, Option<u64>>| -> Vec<(u64, usize, Option<u64>)> {
                         let same = |key: &ValueKey| key.row == *row && key.class.is_none() && key.metric == metric.key;
                         let found = values.iter().filter(|(key, _)| same(key));
                         found.map(|(key, value)| (key.seed, key.fold, *value)).collect()
                     };
-                    verdict(one, two, of(&first_values) == of(&second_values))
+                    verdict(one, two, values_of(&first_values) == values_of(&second_values))
                 }
             }));
             results.rows.push(cells);

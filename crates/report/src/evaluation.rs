@@ -208,8 +208,8 @@ fn cell(summary: Option<Summary>) -> Cell {
 /// Returns a note on the median time until the given number of packets has arrived, if known.
 fn waits(lines: &[&Line], conditions: &[&str]) -> Option<String> {
     let medians = conditions.iter().filter_map(|condition| {
-        let of = lines.iter().filter(|line| line.condition == *condition && line.metric == MEDIAN_WAIT_SECONDS);
-        let seconds = Summary::of(&of.map(|line| line.value).collect::<Vec<_>>())?.mean;
+        let matching = lines.iter().filter(|line| line.condition == *condition && line.metric == MEDIAN_WAIT_SECONDS);
+        let seconds = Summary::of(&matching.map(|line| line.value).collect::<Vec<_>>())?.mean;
         Some(format!("{condition}: {:.1} ms", 1000.0 * seconds))
     });
     let medians: Vec<String> = medians.collect();
@@ -220,8 +220,8 @@ fn waits(lines: &[&Line], conditions: &[&str]) -> Option<String> {
 /// Returns curves over packets and, per model, a heat map of the loss from zeroed bytes, each with a file name.
 pub(super) fn evaluation_figures(lines: &[Line], title: &str) -> Vec<(String, Figure)> {
     let mut figures = Vec::new();
-    let of = |kind: EvaluationKind| lines.iter().filter(|line| line.kind == kind).collect::<Vec<&Line>>();
-    let early = of(EvaluationKind::FirstPackets);
+    let of_kind = |kind: EvaluationKind| lines.iter().filter(|line| line.kind == kind).collect::<Vec<&Line>>();
+    let early = of_kind(EvaluationKind::FirstPackets);
     for variant in in_order(early.iter().map(|line| line.variant.as_str())) {
         let own: Vec<&Line> = early.iter().copied().filter(|line| line.variant == variant).collect();
         let rows = in_order(own.iter().map(|line| row(line)));
@@ -247,7 +247,7 @@ pub(super) fn evaluation_figures(lines: &[Line], title: &str) -> Vec<(String, Fi
         });
         figures.push((format!("first_packets-{variant}"), figure));
     }
-    let zeroed = of(EvaluationKind::ZeroedBytes);
+    let zeroed = of_kind(EvaluationKind::ZeroedBytes);
     for row in in_order(zeroed.iter().map(|line| row(line))) {
         let Some(whole) = summary(&zeroed, &row, "none", Metric::MACRO_F1.key) else { continue };
         let mut cells: Vec<(usize, usize, f64)> = Vec::new();

@@ -50,8 +50,8 @@ fn difference(predictions: &StoredPredictions, records: &[&Record]) -> Option<St
         .map(|value| ((value.metric, class(value.class), class(value.predicted)), value.value))
         .collect();
     records.iter().find_map(|record| {
-        let of = (record.metric.as_str(), record.class.as_deref(), record.predicted.as_deref());
-        let given = *measured.get(&of)?;
+        let key = (record.metric.as_str(), record.class.as_deref(), record.predicted.as_deref());
+        let given = *measured.get(&key)?;
         let shown = |value: Option<f64>| value.map_or_else(|| "undefined".to_owned(), |value| value.to_string());
         let what = match record.class.as_deref() {
             Some(class) => format!("{} of {class}", record.metric),

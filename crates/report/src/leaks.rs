@@ -287,9 +287,9 @@ fn alarms(reports: &[&LeakReport]) -> Vec<String> {
 
 /// Returns the mean share of test flows whose `input` equals that of a training flow; `None` if this was not checked.
 pub(super) fn duplicate_share(reports: &[&LeakReport], input: &str) -> Option<f64> {
-    let of =
+    let share_of =
         |report: &LeakReport| report.duplicates.iter().find(|found| found.features == input).map(|found| found.share);
-    let shares: Vec<f64> = reports.iter().filter_map(|report| of(report)).collect();
+    let shares: Vec<f64> = reports.iter().filter_map(|report| share_of(report)).collect();
     Some(Summary::of(&shares)?.mean)
 }
 
@@ -439,8 +439,9 @@ fn tested_captures(reports: &[&LeakReport]) -> Option<String> {
         return None;
     }
     let classes = reports[0].classes.iter().enumerate().map(|(index, class)| {
-        let of = |report: &'_ &LeakReport| report.classes.get(index).map_or(Vec::new(), |class| class.tested.clone());
-        let tested: BTreeSet<String> = reports.iter().flat_map(of).collect();
+        let captures_of =
+            |report: &'_ &LeakReport| report.classes.get(index).map_or(Vec::new(), |class| class.tested.clone());
+        let tested: BTreeSet<String> = reports.iter().flat_map(captures_of).collect();
         (class.class.as_str(), tested.len(), class.captures)
     });
     let classes: Vec<(&str, usize, usize)> = classes.collect();

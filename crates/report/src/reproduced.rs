@@ -67,12 +67,12 @@ pub(super) fn within_cell(
 /// Two records for the same value.
 pub(super) fn reproduced_tables(records: &[Record], published: &[PublishedTable]) -> Result<Vec<Table>, ReportError> {
     let tables = aggregate(records)?;
-    let of = |(key, aggregate): (&TableKey, &Aggregate)| {
+    let compared = |(key, aggregate): (&TableKey, &Aggregate)| {
         let published = published.iter().find(|table| table.experiment == key.experiment)?;
         let table = reproduced_table(key, aggregate, published);
         (!table.rows.is_empty()).then_some(table)
     };
-    Ok(tables.iter().filter_map(of).collect())
+    Ok(tables.iter().filter_map(compared).collect())
 }
 
 fn reproduced_table(key: &TableKey, aggregate: &Aggregate, published: &PublishedTable) -> Table {

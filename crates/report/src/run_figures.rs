@@ -186,8 +186,8 @@ fn ablations(aggregate: &Aggregate, rows: &[RowKey], variants: &[&str], points: 
             }
         }
         for (rest, members) in groups.iter().filter(|(_, members)| members.len() > 1) {
-            let of = if rest.is_empty() { String::new() } else { format!(" ({rest})") };
-            let title = format!("Macro F1 over {axis}{of}, mean and its 95 % interval");
+            let suffix = if rest.is_empty() { String::new() } else { format!(" ({rest})") };
+            let title = format!("Macro F1 over {axis}{suffix}, mean and its 95 % interval");
             let numeric = members.iter().all(|(_, value)| value.parse::<f64>().is_ok_and(f64::is_finite));
             for (part, models) in names.chunks(MAXIMUM_SERIES).enumerate() {
                 let group = Group { aggregate, rows, members, models };

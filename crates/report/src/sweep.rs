@@ -21,7 +21,7 @@ pub(super) fn is_sweep(records: &[Record]) -> bool {
 fn interval_note(aggregate: &Aggregate) -> String {
     let range =
         |(fewest, most): (usize, usize)| if fewest == most { format!("{most}") } else { format!("{fewest} to {most}") };
-    let of = match (aggregate.seeds(), aggregate.fits()) {
+    let count = match (aggregate.seeds(), aggregate.fits()) {
         (Some(seeds), Some(fits)) if seeds != fits => {
             format!("{} seeds ({} fits: every fold of each)", range(seeds), range(fits))
         }
@@ -29,7 +29,7 @@ fn interval_note(aggregate: &Aggregate) -> String {
         (Some(seeds), _) => format!("{} seeds", range(seeds)),
         (None, _) => return String::new(),
     };
-    format!("Means over {of}, with 95 % confidence intervals of the mean (Student's t).")
+    format!("Means over {count}, with 95 % confidence intervals of the mean (Student's t).")
 }
 
 /// Returns the axes, in the order of the records.

@@ -192,8 +192,8 @@ pub(super) fn measured_cell(table: &mut Table, measured: Option<Measured>, metri
     let Some(Measured { summary, fits, seeds }) = measured else { return Cell::Absent };
     let Some(summary) = summary else { return Cell::Undefined(Some(table.footnote(undefined))) };
     let footnote = (summary.count < fits).then(|| {
-        let of = if fits == seeds { "seeds" } else { "fits" };
-        table.footnote(&format!("{undefined} in {} of {fits} {of}; mean of the others", fits - summary.count))
+        let unit = if fits == seeds { "seeds" } else { "fits" };
+        table.footnote(&format!("{undefined} in {} of {fits} {unit}; mean of the others", fits - summary.count))
     });
     Cell::measured(metric, &summary).noted(footnote)
 }

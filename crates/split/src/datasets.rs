@@ -16,8 +16,8 @@ pub(super) const TRAINING_FLOWS: usize = 2;
 /// A dataset without flows, or no dataset to train on.
 pub(super) fn tested(provenance: &[FlowProvenance], test_datasets: &[String]) -> Result<Vec<bool>, SplitError> {
     let dataset = |flow: &FlowProvenance| flow.capture.split_once('/').map_or("", |(dataset, _)| dataset).to_owned();
-    let of: Vec<String> = provenance.iter().map(dataset).collect();
-    let mut known: Vec<&str> = of.iter().map(String::as_str).collect();
+    let datasets: Vec<String> = provenance.iter().map(dataset).collect();
+    let mut known: Vec<&str> = datasets.iter().map(String::as_str).collect();
     known.sort_unstable();
     known.dedup();
     let problem = |problem: String| SplitError::Options { key: "test_datasets", problem };
@@ -30,7 +30,7 @@ pub(super) fn tested(provenance: &[FlowProvenance], test_datasets: &[String]) ->
     if known.len() == test_datasets.len() {
         return Err(problem("names every dataset, so none is left to train on".to_owned()));
     }
-    Ok(of.iter().map(|dataset| test_datasets.contains(dataset)).collect())
+    Ok(datasets.iter().map(|dataset| test_datasets.contains(dataset)).collect())
 }
 
 /// Tests on the flows of `test_datasets`; some of each class's other flows, drawn at random, are used for validation.

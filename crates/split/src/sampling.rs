@@ -164,8 +164,8 @@ mod tests {
             let (few_rows, more_rows) = (drawn(few), drawn(few + more));
             prop_assert!(few_rows.iter().all(|row| more_rows.contains(row)));
             for class in 0..5 {
-                let of = |rows: &[usize]| rows.iter().filter(|&&row| features.labels[row] == class).count();
-                prop_assert_eq!(of(&few_rows), of(&split.train).min(few));
+                let count = |rows: &[usize]| rows.iter().filter(|&&row| features.labels[row] == class).count();
+                prop_assert_eq!(count(&few_rows), count(&split.train).min(few));
             }
         }
     }

@@ -48,8 +48,9 @@ pub fn leave_out_small_classes(
     let classes = features.class_names.len();
     let mut rows: Vec<Vec<usize>> = vec![Vec::new(); classes];
     for (row, &label) in features.labels.iter().enumerate() {
-        let of = rows.get_mut(label as usize);
-        of.ok_or_else(|| SplitError::Features(format!("a flow has label {label}, but there are {classes} classes")))?
+        let class_rows = rows.get_mut(label as usize);
+        class_rows
+            .ok_or_else(|| SplitError::Features(format!("a flow has label {label}, but there are {classes} classes")))?
             .push(row);
     }
     let lacks = rows.iter().map(|rows| lacks(&features, rows, options)).collect::<Result<Vec<_>, _>>()?;

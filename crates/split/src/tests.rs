@@ -363,15 +363,15 @@ fn classes_that_the_method_cannot_divide_are_left_out_where_declared() {
     let flows =
         [class_of(0, &[(0, 6), (1, 6)]), class_of(1, &[(2, 9)]), class_of(2, &[(3, 5), (4, 5), (5, 5)])].concat();
     let features = features(&flows, 3);
-    let of = |text: &str| {
+    let left_out = |text: &str| {
         let options: SplitOptions = toml::from_str(&format!("small_classes = \"leave_out\"\n{text}")).unwrap();
         let (left, small) = leave_out_small_classes(features.clone(), &options).unwrap();
         assert!(!split(&left, &options, 0).unwrap().is_empty());
         small.into_iter().map(|small| format!("{}: {}", small.class, small.lacks)).collect::<Vec<_>>()
     };
-    assert_eq!(of("method = \"grouped\""), ["class1: it is in 1 capture, and needs 2"]);
+    assert_eq!(left_out("method = \"grouped\""), ["class1: it is in 1 capture, and needs 2"]);
     assert_eq!(
-        of("method = \"k_fold\"\ngroup = \"capture\"\nfew_groups = \"spread\""),
+        left_out("method = \"k_fold\"\ngroup = \"capture\"\nfew_groups = \"spread\""),
         ["class1: it is in 1 capture, and needs 2"]
     );
 }

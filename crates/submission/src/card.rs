@@ -71,7 +71,7 @@ pub(super) fn cards(run: &RunFile, experiment: &toml::Table) -> Vec<Card> {
 
 fn card(run: &RunFile, experiment: &toml::Table, model: &str, implementation: &str) -> Card {
     let facts = run.models.iter().find(|facts| facts.name == model);
-    let of = |table: &toml::Table| table.get("model")?.get(model).cloned();
+    let parameters_in = |table: &toml::Table| table.get("model")?.get(model).cloned();
     let json = |value: Option<toml::Value>| value.and_then(|value| serde_json::to_value(value).ok());
     let empty = || serde_json::Value::Object(serde_json::Map::new());
     let imported = implementation == Implementation::IMPORTED;
@@ -79,7 +79,7 @@ fn card(run: &RunFile, experiment: &toml::Table, model: &str, implementation: &s
     let in_variants: serde_json::Map<String, serde_json::Value> = variants
         .into_iter()
         .flatten()
-        .filter_map(|(name, variant)| Some((name.clone(), json(of(variant.as_table()?))?)))
+        .filter_map(|(name, variant)| Some((name.clone(), json(parameters_in(variant.as_table()?))?)))
         .collect();
     let tuning = experiment.get("tune").and_then(toml::Value::as_table).and_then(|tune| {
         let space = tune.get("space")?.get(model)?.clone();
@@ -94,7 +94,7 @@ fn card(run: &RunFile, experiment: &toml::Table, model: &str, implementation: &s
         implementation: implementation.to_owned(),
         summary: facts.map(|facts| facts.summary.clone()),
         version: facts.map(|facts| facts.version),
-        parameters: json(of(experiment)).filter(|_| !imported).unwrap_or_else(empty),
+        parameters: json(parameters_in(experiment)).filter(|_| !imported).unwrap_or_else(empty),
         in_variants: serde_json::Value::Object(if imported { serde_json::Map::new() } else { in_variants }),
         tuning: tuning.filter(|_| !imported),
         program: facts.and_then(|facts| facts.external.clone()),

@@ -296,8 +296,8 @@ fn epochs(records: &[&Record]) -> Vec<EpochRecord> {
     for record in records {
         let (Some(epoch), Some(value)) = (record.epoch, record.value) else { continue };
         let metrics = [Metric::TRAINING_LOSS, Metric::VALIDATION_LOSS, Metric::VALIDATION_MACRO_F1];
-        let of = metrics.into_iter().find_map(|metric| Some((metric, metric.stage_in(&record.metric)?.to_owned())));
-        let Some((metric, stage)) = of else { continue };
+        let parsed = metrics.into_iter().find_map(|metric| Some((metric, metric.stage_in(&record.metric)?.to_owned())));
+        let Some((metric, stage)) = parsed else { continue };
         let place = epochs.iter().position(|known| known.stage == stage && known.epoch == epoch).unwrap_or_else(|| {
             let (validation_loss, validation_macro_f1) = (None, None);
             epochs.push(EpochRecord { stage, epoch, training_loss: f64::NAN, validation_loss, validation_macro_f1 });
@@ -325,9 +325,9 @@ fn check_tuning(
 ) -> Option<Tuning> {
     let key = &fit.key;
     let mut found = |problem: String| findings.push(Finding::new("budget", fit_name(key), problem));
-    let of = |metric: Metric| records.iter().filter(move |record| record.metric == metric.key);
-    let seconds = of(Metric::TUNING_WALL_SECONDS).next().and_then(|record| record.value);
-    let trials: Vec<Trial> = of(Metric::TUNING_MACRO_F1)
+    let records_of = |metric: Metric| records.iter().filter(move |record| record.metric == metric.key);
+    let seconds = records_of(Metric::TUNING_WALL_SECONDS).next().and_then(|record| record.value);
+    let trials: Vec<Trial> = records_of(Metric::TUNING_MACRO_F1)
         .enumerate()
         .map(|(place, record)| Trial {
             setting: record.setting.clone().unwrap_or_default(),

@@ -79,11 +79,11 @@ fn pack_now(folder: &Path, published: &Path) -> Result<Packed, SubmissionError> 
     let mut cards = cards(&run, &stored.experiment);
     let models = folder.join("models");
     for name in names(&models, &[".safetensors"]).unwrap_or_default() {
-        let of = run.fits.iter().find(|fit| {
+        let owner = run.fits.iter().find(|fit| {
             let key = &fit.key;
             name.starts_with(&format!("{}-{}-{}-seed{}", key.variant, key.model, key.input, key.seed))
         });
-        let card = of.and_then(|fit| cards.iter_mut().find(|card| card.model == fit.key.model));
+        let card = owner.and_then(|fit| cards.iter_mut().find(|card| card.model == fit.key.model));
         if let Some(card) = card {
             let bytes = std::fs::read(models.join(&name)).map_err(io(&models))?;
             card.weights.push(Weights { file: name, sha256: sha256(&bytes) });

@@ -64,8 +64,8 @@ fn a_corpus_holds_nothing_that_is_tested() {
     // From the split's file: the number of flows of the second capture that are in training, and held out.
     let split = read_csv(&folder.join("splits/default-seed0.csv"));
     let count = |capture: &str, train: bool| {
-        let of = |row: &&super::Row| row["flow_id"].starts_with(capture) && (row["part"] == "train") == train;
-        split.iter().filter(of).count() as u64
+        let wanted = |row: &&super::Row| row["flow_id"].starts_with(capture) && (row["part"] == "train") == train;
+        split.iter().filter(wanted).count() as u64
     };
     let training = count("one", true) + count("two", true);
     assert_eq!(split.len(), 20);

@@ -27,7 +27,7 @@ pub fn neighbour_distances(
     let depth = matrix.ncols();
     let rows = DistanceRows::new(matrix.as_slice().expect("row-major"), depth);
     let k = k.clamp(1, matrix.nrows());
-    let of = |query: &Examples<'_>| {
+    let distances_of = |query: &Examples<'_>| {
         let query = transform.apply(NAME, *query)?;
         let farthest = |found: &[search::Neighbour]| {
             found.last().map_or(f64::INFINITY, |neighbour| Distance::Euclidean.of_rank(neighbour.rank))
@@ -35,7 +35,7 @@ pub fn neighbour_distances(
         let query = query.as_slice().expect("row-major");
         Ok(search::nearest(Distance::Euclidean, query, &rows, depth, k, farthest, |_| ()))
     };
-    queries.iter().map(of).collect()
+    queries.iter().map(distances_of).collect()
 }
 
 #[cfg(test)]

@@ -82,12 +82,13 @@ impl State {
     fn new(problem: &Problem<'_>, kernel: Kernel) -> Self {
         let rows = problem.rows;
         let (size, boundary) = (rows.len(), rows.first.len());
-        let of = |first: f64, second: f64| (0..size).map(|row| if row < boundary { first } else { second }).collect();
+        let by_side =
+            |first: f64, second: f64| (0..size).map(|row| if row < boundary { first } else { second }).collect();
         Self {
             coefficients: vec![0.0; size],
-            lowest: of(0.0, -problem.costs.1),
-            highest: of(problem.costs.0, 0.0),
-            gains: of(1.0, -1.0),
+            lowest: by_side(0.0, -problem.costs.1),
+            highest: by_side(problem.costs.0, 0.0),
+            gains: by_side(1.0, -1.0),
             diagonal: [rows.first, rows.second].into_iter().flat_map(|rows| kernel.diagonal(rows)).collect(),
             rows: (0..size as u32).collect(),
         }
@@ -140,13 +141,13 @@ impl State {
 
     /// Returns the state of some of the rows.
     fn select(&self, places: &[u32]) -> Self {
-        let of = |values: &[f64]| places.iter().map(|&place| values[place as usize]).collect::<Vec<f64>>();
+        let selected = |values: &[f64]| places.iter().map(|&place| values[place as usize]).collect::<Vec<f64>>();
         Self {
-            coefficients: of(&self.coefficients),
-            lowest: of(&self.lowest),
-            highest: of(&self.highest),
-            gains: of(&self.gains),
-            diagonal: of(&self.diagonal),
+            coefficients: selected(&self.coefficients),
+            lowest: selected(&self.lowest),
+            highest: selected(&self.highest),
+            gains: selected(&self.gains),
+            diagonal: selected(&self.diagonal),
             rows: places.iter().map(|&place| self.rows[place as usize]).collect(),
         }
     }
@@ -383,11 +384,11 @@ mod tests {
         let rows = KernelRows::new(values, DEPTH);
         let mut kernel = vec![0.0; rows.len() * rows.len()];
         KERNEL.block(&rows, &rows, &mut kernel);
-        let of = |(row, kernel): (usize, &[f32])| {
+        let gain = |(row, kernel): (usize, &[f32])| {
             let sum: f64 = kernel.iter().zip(coefficients).map(|(&k, c)| f64::from(k) * c).sum();
             if row < first { 1.0 - sum } else { -1.0 - sum }
         };
-        kernel.chunks_exact(rows.len()).enumerate().map(of).collect()
+        kernel.chunks_exact(rows.len()).enumerate().map(gain).collect()
     }
 
     #[test]

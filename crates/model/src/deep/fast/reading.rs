@@ -270,9 +270,9 @@ impl<B: Backend> Reading<B> {
         let (size, beside) = (options.packet_size(), options.packet_metadata.len());
         let joined = if beside > 0 {
             let at = |first| ColumnsAt { total: size + beside, first };
-            let of = |columns| MatrixShape { rows: steps, columns };
-            device.put_columns(of(size), pooled, at(0), &mut self.joined);
-            device.put_columns(of(beside), &self.metadata, at(size), &mut self.joined);
+            let shape_of = |columns| MatrixShape { rows: steps, columns };
+            device.put_columns(shape_of(size), pooled, at(0), &mut self.joined);
+            device.put_columns(shape_of(beside), &self.metadata, at(size), &mut self.joined);
             &mut self.joined
         } else {
             pooled

@@ -41,17 +41,18 @@ vectorised! {
         let scale = 1.0 / (columns as f32).sqrt();
         for (row, scores) in scores.chunks_exact_mut(shared.stride).take(chunk.rows).enumerate() {
             let length = packing.lengths[chunk.first_row + row] as usize;
-            let of = |step: usize| (offsets[step] as usize + row) * columns..(offsets[step] as usize + row + 1) * columns;
+            let range_of =
+                |step: usize| (offsets[step] as usize + row) * columns..(offsets[step] as usize + row + 1) * columns;
             for (step, scores) in scores.chunks_exact_mut(length).take(length).enumerate() {
                 for (other, score) in scores.iter_mut().enumerate() {
-                    *score = scale * dot::<FUSED>(&query[of(step)], &key[of(other)]);
+                    *score = scale * dot::<FUSED>(&query[range_of(step)], &key[range_of(other)]);
                 }
                 softmax_rows(shared.level, length, scores);
-                let start = of(step).start - chunk.start * columns;
+                let start = range_of(step).start - chunk.start * columns;
                 let y = &mut y[start..start + columns];
                 y.fill(0.0);
                 for (other, &score) in scores.iter().enumerate() {
-                    add_scaled::<FUSED>(y, score, &value[of(other)]);
+                    add_scaled::<FUSED>(y, score, &value[range_of(other)]);
                 }
             }
         }
@@ -95,20 +96,22 @@ vectorised! {
         for row in 0..chunk.rows {
             let length = packing.lengths[chunk.first_row + row] as usize;
             let scores = &scores[(chunk.first_row + row) * stride..][..length * length];
-            let of = |step: usize| (offsets[step] as usize + row) * columns..(offsets[step] as usize + row + 1) * columns;
-            let within = |step: usize| of(step).start - chunk.start * columns..of(step).end - chunk.start * columns;
+            let range_of =
+                |step: usize| (offsets[step] as usize + row) * columns..(offsets[step] as usize + row + 1) * columns;
+            let within =
+                |step: usize| range_of(step).start - chunk.start * columns..range_of(step).end - chunk.start * columns;
             for (step, scores) in scores.chunks_exact(length).enumerate() {
-                let dy = &dy[of(step)];
+                let dy = &dy[range_of(step)];
                 // Loops instead of closures, which would be compiled without the vector instructions.
                 let mut mean = 0.0;
                 for (other, &score) in scores.iter().enumerate() {
-                    mean += score * dot::<FUSED>(dy, &value[of(other)]);
+                    mean += score * dot::<FUSED>(dy, &value[range_of(other)]);
                 }
                 for (other, &score) in scores.iter().enumerate() {
                     add_scaled::<FUSED>(&mut gradients.value[within(other)], score, dy);
-                    let slope = scale * score * (dot::<FUSED>(dy, &value[of(other)]) - mean);
-                    add_scaled::<FUSED>(&mut gradients.query[within(step)], slope, &key[of(other)]);
-                    add_scaled::<FUSED>(&mut gradients.key[within(other)], slope, &query[of(step)]);
+                    let slope = scale * score * (dot::<FUSED>(dy, &value[range_of(other)]) - mean);
+                    add_scaled::<FUSED>(&mut gradients.query[within(step)], slope, &key[range_of(other)]);
+                    add_scaled::<FUSED>(&mut gradients.key[within(other)], slope, &query[range_of(step)]);
                 }
             }
         }

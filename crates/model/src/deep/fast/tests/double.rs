@@ -247,7 +247,7 @@ pub(super) fn differences(
 ) -> Vec<(usize, f64)> {
     let count = parameters[name].len();
     let step = 1e-6;
-    let of = |parameters: &mut Parameters, index: usize| {
+    let difference = |parameters: &mut Parameters, index: usize| {
         let mut at = |change: f64| {
             let values = parameters.get_mut(name).expect("the name is a parameter's");
             let value = values[index];
@@ -258,5 +258,5 @@ pub(super) fn differences(
         };
         (index, (at(step) - at(-step)) / (2.0 * step))
     };
-    (0..count).step_by(count.div_ceil(most)).map(|index| of(parameters, index)).collect()
+    (0..count).step_by(count.div_ceil(most)).map(|index| difference(parameters, index)).collect()
 }

@@ -245,11 +245,14 @@ fn generalised_means_and_their_gradients_are_those_of_the_definition() {
     let shape = WindowShape { flows: 3, steps: 5, channels: 11, size: 5, stride: 1, before: 0, output_steps: 1 };
     let mean = |x: &[f64], exponent: f64| -> Vec<f64> {
         let place = |flow: usize, step: usize, channel: usize| (flow * 5 + step) * 11 + channel;
-        let of = |flow: usize, channel: usize| {
+        let generalised_mean = |flow: usize, channel: usize| {
             let powers = (0..5).map(|step| x[place(flow, step, channel)].max(f64::from(SMALLEST)).powf(exponent));
             (powers.sum::<f64>() / 5.0).powf(1.0 / exponent)
         };
-        (0..3).flat_map(|flow| (0..11).map(move |channel| (flow, channel))).map(|(f, c)| of(f, c)).collect()
+        (0..3)
+            .flat_map(|flow| (0..11).map(move |channel| (flow, channel)))
+            .map(|(f, c)| generalised_mean(f, c))
+            .collect()
     };
     // As after a rectifier: many zeros, and one channel of only zeros.
     let mut x: Vec<f32> =

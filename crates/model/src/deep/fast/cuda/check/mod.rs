@@ -69,16 +69,16 @@ impl<B: Backend> Recorder<'_, B> {
     }
 
     fn trained(&mut self, purpose: &str, count: usize, scale: f32) -> Trained<B::Values> {
-        let of = |part: &str| numbers(&format!("{purpose} {part}"), count);
+        let numbers_of = |part: &str| numbers(&format!("{purpose} {part}"), count);
         let scaled = |values: Vec<f32>| values.into_iter().map(|value| value * scale).collect::<Vec<_>>();
-        let second: Vec<f32> = of("second").iter().map(|value| value * value).collect();
-        let (value, gradient, first) = (scaled(of("value")), of("gradient"), of("first"));
+        let second: Vec<f32> = numbers_of("second").iter().map(|value| value * value).collect();
+        let (value, gradient, first) = (scaled(numbers_of("value")), numbers_of("gradient"), numbers_of("first"));
         Trained {
             value: self.up(&value),
             gradient: self.up(&gradient),
             first: self.up(&first),
             second: self.up(&second),
-            average: self.up(&of("average")),
+            average: self.up(&numbers_of("average")),
         }
     }
 
