@@ -109,31 +109,32 @@ impl Reference {
             let name = name.trim_start_matches('[').replace("] ", ".").replace(']', "");
             let key = if prefix.is_empty() { name } else { format!("{prefix}.{name}") };
             // Several keys in a row have one default each, or share one.
-            let own = if defaults.len() == keys { defaults.get(number) } else { default };
-            self.entries.push(Entry { key, default: own.map(|&text| text.to_owned()), meaning: meaning.to_owned() });
+            let stated = if defaults.len() == keys { defaults.get(number) } else { default };
+            self.entries.push(Entry { key, default: stated.map(|&text| text.to_owned()), meaning: meaning.to_owned() });
         }
     }
 
     /// Returns everything documented about a key or a table of keys.
-    fn find(&self, asked: &str) -> Vec<String> {
-        let is_it = |entry: &&Entry| entry.key == asked || entry.key == in_general(asked);
-        let below = format!("{asked}.");
+    fn find(&self, query: &str) -> Vec<String> {
+        let is_it = |entry: &&Entry| entry.key == query || entry.key == in_general(query);
+        let below = format!("{query}.");
         let exact: Vec<&Entry> = self.entries.iter().filter(is_it).collect();
         let entries = self.entries.iter().filter(|entry| entry.key.starts_with(&below));
         let found: Vec<String> = exact.into_iter().chain(entries).map(Entry::in_one_line).collect();
         // A section about the key itself, or tables whose keys are documented in paragraphs.
-        let (about, name) = asked.split_once('.').unwrap_or((asked, ""));
+        let (about, name) = query.split_once('.').unwrap_or((query, ""));
         let named = format!("`{name}`");
-        let own = in_general(asked);
+        let general = in_general(query);
         let describes = |section: &str, text: &str| {
-            section == own && own.contains('.') || section == about && (name.is_empty() || text.contains(&named))
+            section == general && general.contains('.')
+                || section == about && (name.is_empty() || text.contains(&named))
         };
         let described: Vec<String> = self
             .sections
             .iter()
             .flat_map(|(section, paragraphs)| paragraphs.iter().filter(|text| describes(section, text)).cloned())
             .collect();
-        let has_section = self.sections.iter().any(|(section, _)| section == &own && own.contains('.'));
+        let has_section = self.sections.iter().any(|(section, _)| section == &general && general.contains('.'));
         if found.is_empty() || has_section { described } else { found }
     }
 }

@@ -48,11 +48,11 @@ pub(super) fn list(project: &Path, arguments: &ListArguments) -> anyhow::Result<
     if arguments.json.is_asked() {
         output::json(&as_json(
             project,
-            all.into_iter().filter(|what| arguments.what.is_none_or(|asked| asked == *what)),
+            all.into_iter().filter(|what| arguments.what.is_none_or(|requested| requested == *what)),
         ));
         return Ok(Verdict::Done);
     }
-    for what in all.into_iter().filter(|what| arguments.what.is_none_or(|asked| asked == *what)) {
+    for what in all.into_iter().filter(|what| arguments.what.is_none_or(|requested| requested == *what)) {
         let (title, lines) = match what {
             What::Experiments => ("Experiments", experiments(project)),
             What::Datasets => ("Datasets", data::listed(project).iter().map(ListedDataset::line).collect()),

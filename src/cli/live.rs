@@ -276,18 +276,18 @@ fn answer(
 ) -> anyhow::Result<u64> {
     let mut ended = 0;
     for part in chunks(waiting, model.flows_at_a_time()) {
-        let mut asked: Vec<LabelledFlow> = Vec::new();
+        let mut queried: Vec<LabelledFlow> = Vec::new();
         let mut kinds = Vec::new();
         for Waiting { event, flow, since } in part {
             kinds.push((event, flow.number, since));
-            asked.push(labelled(flow, capture)?);
+            queried.push(labelled(flow, capture)?);
         }
         // A flow that was decided is not classified again.
-        let unknown: Vec<usize> = (0..asked.len()).filter(|&place| !decided.contains_key(&kinds[place].1)).collect();
-        let open: Vec<LabelledFlow> = unknown.iter().map(|&place| asked[place].clone()).collect();
+        let unknown: Vec<usize> = (0..queried.len()).filter(|&place| !decided.contains_key(&kinds[place].1)).collect();
+        let open: Vec<LabelledFlow> = unknown.iter().map(|&place| queried[place].clone()).collect();
         let mut answers: HashMap<usize, Classification> =
             unknown.into_iter().zip(model.classify(&open, &Silent)?).collect();
-        for (place, (flow, (event, number, since))) in asked.iter().zip(kinds).enumerate() {
+        for (place, (flow, (event, number, since))) in queried.iter().zip(kinds).enumerate() {
             let fresh = answers.remove(&place);
             let Some(answer) = decided.get(&number).or(fresh.as_ref()) else { continue };
             lines.write(event, flow, answer)?;

@@ -299,18 +299,18 @@ pub(super) fn gather(
     };
     let mut ended = Ended::default();
     for (index, experiment) in planned.experiments.iter().enumerate() {
-        let own = planned.units.iter().zip(&done).filter(|(unit, _)| unit.experiment == index);
-        let own: Vec<UnitRecord> = own.map(|(_, record)| (*record).clone()).collect();
+        let records = planned.units.iter().zip(&done).filter(|(unit, _)| unit.experiment == index);
+        let records: Vec<UnitRecord> = records.map(|(_, record)| (*record).clone()).collect();
         let mut run = experiment::run(experiment, &settings, progress)?;
         run.invocation = planned.plan.options.invocation.clone();
-        let mut devices: Vec<&str> = own.iter().map(|record| record.provenance.device.as_str()).collect();
+        let mut devices: Vec<&str> = records.iter().map(|record| record.provenance.device.as_str()).collect();
         devices.sort_unstable();
         devices.dedup();
         run.provenance.device = devices.join("; ");
         let models = planned.plan.options.save_models.then_some((&settings, progress));
         let name = experiment::results_name(experiment, planned.plan.overrides.change_results());
         let folder = experiment::results_folder(project).join(name);
-        ended.write(project, &run, &folder, &own, models, planned.plan.options.overwrite)?;
+        ended.write(project, &run, &folder, &records, models, planned.plan.options.overwrite)?;
     }
     ended.tell(json)
 }

@@ -76,14 +76,14 @@ fn whole(content: &[u8], sent: usize, more: &str) -> Answer {
 
 /// A response with the rest of the file from the requested offset.
 fn rest(content: &[u8], head: &str, more: &str) -> Answer {
-    let offset = asked_offset(head).expect("a range was asked for");
+    let offset = requested_offset(head).expect("a range was asked for");
     let (last, total) = (content.len() - 1, content.len());
     let headers =
         format!("Content-Length: {}\r\nContent-Range: bytes {offset}-{last}/{total}\r\n{more}", total - offset);
     answer("206 Partial Content", &headers, &content[offset..])
 }
 
-fn asked_offset(head: &str) -> Option<usize> {
+fn requested_offset(head: &str) -> Option<usize> {
     head.lines().find_map(|line| line.strip_prefix("range: bytes=")?.strip_suffix('-')?.parse().ok())
 }
 
@@ -184,7 +184,10 @@ fn a_download_that_breaks_off_goes_on_where_it_was() {
     assert!(case.file() == body);
     let requests = server.requests();
     assert_eq!(requests.len(), 3);
-    assert_eq!(requests.iter().map(|head| asked_offset(head)).collect::<Vec<_>>(), [None, Some(50_000), Some(140_000)]);
+    assert_eq!(
+        requests.iter().map(|head| requested_offset(head)).collect::<Vec<_>>(),
+        [None, Some(50_000), Some(140_000)]
+    );
     assert!(requests[1].contains("if-range: \"one\""), "{}", requests[1]);
     assert_eq!(case.recorder.warnings.lock().unwrap().len(), 2);
     assert_eq!(case.files(), ["a/file.bin", "downloads.json"]);
@@ -234,7 +237,7 @@ fn a_server_without_ranges_or_with_another_version_begins_anew() {
     let server = Server::start(move |number, _| whole(&sent, if number == 0 { 30_000 } else { sent.len() }, ""));
     let case = Case::new();
     assert_eq!(case.fetch(&format!("{}/f", server.address), "").unwrap()[0].sha256, sha256(&body));
-    assert_eq!(server.requests().iter().filter(|head| asked_offset(head).is_some()).count(), 0);
+    assert_eq!(server.requests().iter().filter(|head| requested_offset(head).is_some()).count(), 0);
     // A range that was not requested is discarded.
     let sent = body.clone();
     let server = Server::start(move |number, _| match number {
@@ -273,7 +276,7 @@ fn parts_of_two_versions_are_never_put_together() {
     });
     let case = Case::new();
     assert_eq!(case.fetch(&format!("{}/f", server.address), "").unwrap()[0].sha256, sha256(&other));
-    assert_eq!(asked_offset(server.requests().last().unwrap()), None);
+    assert_eq!(requested_offset(server.requests().last().unwrap()), None);
     // If stopped between writing the new version's record and its first byte (here by a folder in place of the record),
     // no byte of the old version is kept.
     let server = Server::start(move |_, _| whole(&other, other.len(), "ETag: \"two\"\r\n"));
@@ -379,7 +382,7 @@ fn a_stalled_server_is_left_and_what_came_before_is_kept() {
     let begun = std::time::Instant::now();
     assert_eq!(case.fetch(&format!("{}/f", server.address), "").unwrap()[0].sha256, sha256(&body));
     assert!(begun.elapsed() < Duration::from_secs(20));
-    assert_eq!(asked_offset(&server.requests()[1]), Some(70_000));
+    assert_eq!(requested_offset(&server.requests()[1]), Some(70_000));
     // A server that never responds is eventually abandoned.
     let server = Server::start(move |_, _| Answer(Vec::new(), Duration::from_millis(900)));
     let case = Case::new();

@@ -157,8 +157,8 @@ fn every_failing_change_leaves_a_run_that_goes_on() {
                 survived += 1;
                 let found = results(&folder);
                 let tables = |results: &BTreeMap<PathBuf, Vec<u8>>| {
-                    let own = results.iter().filter(|(name, _)| name.starts_with("results/small-small-full"));
-                    own.map(|(name, content)| (name.clone(), content.clone())).collect::<Vec<_>>()
+                    let run_files = results.iter().filter(|(name, _)| name.starts_with("results/small-small-full"));
+                    run_files.map(|(name, content)| (name.clone(), content.clone())).collect::<Vec<_>>()
                 };
                 assert!(tables(&found) == tables(&undisturbed.results), "{what}: wrong results");
             } else {

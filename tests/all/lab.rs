@@ -200,7 +200,8 @@ fn the_recorder_records() {
         assert!(zstd::decode_all(packed).unwrap().len() > 24, "{name} is empty");
     }
     let left = Command::new("ip").args(["netns", "list"]).output().unwrap();
-    let own = format!("lab{}-", words.split("recorder ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or("?"));
-    assert!(!own.contains('?'), "{words}");
-    assert!(!String::from_utf8_lossy(&left.stdout).contains(&own), "namespaces are left behind");
+    let prefix =
+        format!("lab{}-", words.split("recorder ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or("?"));
+    assert!(!prefix.contains('?'), "{words}");
+    assert!(!String::from_utf8_lossy(&left.stdout).contains(&prefix), "namespaces are left behind");
 }

@@ -48,15 +48,15 @@ fn a_run_removes_nothing_that_it_did_not_write() {
     let project = project();
     let folder = project.path("results/small-small-full");
     project.done(&[&RUN[..], &["--save-models"]].concat());
-    let own = ["notes.md", "plots/mine.svg", "tables/mine.csv", "models/mine.bin", "predictions.txt"];
-    for name in own {
+    let user_files = ["notes.md", "plots/mine.svg", "tables/mine.csv", "models/mine.bin", "predictions.txt"];
+    for name in user_files {
         project.write(&format!("results/small-small-full/{name}"), name);
     }
     fs::set_permissions(folder.join("notes.md"), fs::Permissions::from_mode(0o600)).unwrap();
     symlink("notes.md", folder.join("link.md")).unwrap();
     fs::create_dir(folder.join("empty")).unwrap();
-    let holds_own = |what: &str| {
-        for name in own {
+    let keeps_user_files = |what: &str| {
+        for name in user_files {
             assert_eq!(fs::read_to_string(folder.join(name)).unwrap(), name, "{what}");
         }
         assert_eq!(folder.join("notes.md").metadata().unwrap().permissions().mode() & 0o777, 0o600, "{what}");
@@ -69,7 +69,7 @@ fn a_run_removes_nothing_that_it_did_not_write() {
     for more in [&[][..], &["--jobs", "2"], &["--overwrite"], &["--no-cache"]] {
         let again = project.done(&[&RUN[..], more].concat());
         assert!(!text(&again.stderr).contains("kept"), "{}", text(&again.stderr));
-        holds_own("the same again");
+        keeps_user_files("the same again");
         assert_eq!((runs(&project).len(), models("small-small-full")), (1, 5), "{more:?}");
         assert!(contents_of_run(&folder) == first, "{more:?}");
     }
@@ -86,12 +86,12 @@ fn a_run_removes_nothing_that_it_did_not_write() {
         printed.contains("small: older, different results are kept in ./results/small-small-full.1 (--overwrite"),
         "{printed}"
     );
-    holds_own("another experiment");
+    keeps_user_files("another experiment");
     assert_eq!(runs(&project), ["small-small-full", "small-small-full.1"]);
     assert_eq!((models("small-small-full"), models("small-small-full.1")), (1, 4));
     let kept = bytes(&project.path("results/small-small-full.1"));
     assert!(kept.iter().all(|(name, content)| before[name] == *content));
-    assert_eq!(kept.len(), before.len() - own.len() - 1);
+    assert_eq!(kept.len(), before.len() - user_files.len() - 1);
     for run in runs(&project) {
         let mut checked = Command::new("sha256sum");
         checked.args(["--check", "--quiet", "SHA256SUMS"]).current_dir(project.path(&format!("results/{run}")));
@@ -114,7 +114,7 @@ fn a_run_removes_nothing_that_it_did_not_write() {
     write_experiment(&project, 1);
     let printed = text(&project.done(&[&RUN[..], &["--overwrite"]].concat()).stderr);
     assert!(!printed.contains("kept") && runs(&project).len() == 3, "{printed}");
-    holds_own("overwritten");
+    keeps_user_files("overwritten");
     // Also in units.
     write_experiment(&project, 2);
     let printed = text(&project.done(&[&RUN[..], &["--jobs", "2", "--overwrite"]].concat()).stderr);
@@ -123,13 +123,13 @@ fn a_run_removes_nothing_that_it_did_not_write() {
     let printed = text(&project.done(&[&RUN[..], &["--jobs", "2"]].concat()).stderr);
     assert!(printed.contains("kept in ./results/small-small-full.3"), "{printed}");
     assert!(project.path("results/small-small-full.3/units.json").is_file());
-    holds_own("in units");
+    keeps_user_files("in units");
 
     // The files of a run of an older version are identified by name.
     fs::remove_file(folder.join("SHA256SUMS")).unwrap();
     project.done(&RUN);
     assert_eq!(runs(&project).len(), 4);
-    holds_own("the same without a list");
+    keeps_user_files("the same without a list");
     fs::remove_file(folder.join("SHA256SUMS")).unwrap();
     write_experiment(&project, 2);
     project.done(&RUN);

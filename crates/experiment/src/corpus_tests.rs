@@ -143,14 +143,14 @@ proptest! {
     ) {
         let held_out_flows: Vec<SourceFlow<'_>> =
             flows.iter().zip(&held).filter(|(_, held)| **held).map(|(flow, _)| of(flow)).collect();
-        let own: Vec<&LabelledFlow> = flows
+        let training_flows: Vec<&LabelledFlow> = flows
             .iter()
             .zip(held.iter().zip(&training))
             .filter(|(_, (held, training))| !**held && **training)
             .map(|(flow, _)| flow)
             .collect();
         let all: Vec<&LabelledFlow> = flows.iter().collect();
-        let sources = [source(TRAINING, &own, true), source("all", &all, false)];
+        let sources = [source(TRAINING, &training_flows, true), source("all", &all, false)];
         let held_out = HeldOut::of(&held_out_flows, &tokens()).unwrap();
         let drawn = draw(&sources, &held_out, &tokens(), most, seed).unwrap();
         prop_assert_eq!(&draw(&sources, &held_out, &tokens(), most, seed).unwrap().corpus.tokens, &drawn.corpus.tokens);
@@ -165,7 +165,7 @@ proptest! {
         let found = read(&drawn);
         prop_assert!(found.iter().all(|packet| !tested.contains(packet)));
         let captures: HashSet<&str> = held_out_flows.iter().map(|flow| flow.sha256).collect();
-        let trained: HashSet<&str> = own.iter().map(|flow| flow.provenance.capture.as_str()).collect();
+        let trained: HashSet<&str> = training_flows.iter().map(|flow| flow.provenance.capture.as_str()).collect();
         for capture in &drawn.captures {
             prop_assert!(!captures.contains(capture.sha256.as_str()) || trained.contains(capture.sha256.as_str()));
         }
@@ -175,7 +175,8 @@ proptest! {
         prop_assert_eq!(packets as usize, found.len());
         prop_assert!(packets as usize <= most);
         let allowed = |flow: &&LabelledFlow| {
-            own.iter().any(|own| std::ptr::eq(*own, *flow)) || !captures.contains(flow.provenance.capture.as_str())
+            training_flows.iter().any(|other| std::ptr::eq(*other, *flow))
+                || !captures.contains(flow.provenance.capture.as_str())
         };
         let expected = flows.iter().filter(allowed).flat_map(|flow| flow.flow.packets.iter().take(3));
         let expected = expected.filter(|packet| !tested.contains(&u16::from(packet.bytes[30]))).count();

@@ -381,8 +381,8 @@ fn manifests(
                 summary: dataset.definition.is_captures().then_some(&facts.summary),
             })
             .collect();
-        let own = checksums.iter().filter(|(dataset, ..)| dataset == name);
-        let files: Vec<(&str, &str)> = own.map(|(_, path, checksum)| (path.as_str(), checksum.as_str())).collect();
+        let matching = checksums.iter().filter(|(dataset, ..)| dataset == name);
+        let files: Vec<(&str, &str)> = matching.map(|(_, path, checksum)| (path.as_str(), checksum.as_str())).collect();
         Ok(dataset::manifest_of_run(dataset, &used, &files)?)
     };
     datasets.iter().map(manifest).collect()

@@ -105,9 +105,9 @@ impl Rung {
     /// Returns the rung from which the step to this one starts, among the available ones: its own, or else the nearest
     /// one before it.
     pub fn start(&self, present: &[&str]) -> Option<&'static Rung> {
-        let own = RUNGS.iter().find(|rung| rung.name == self.from && present.contains(&rung.name));
+        let stated = RUNGS.iter().find(|rung| rung.name == self.from && present.contains(&rung.name));
         let before = RUNGS.iter().take_while(|rung| rung.name != self.name);
-        own.or_else(|| before.filter(|rung| present.contains(&rung.name)).last())
+        stated.or_else(|| before.filter(|rung| present.contains(&rung.name)).last())
     }
 
     fn named(name: &str) -> Result<&'static Rung, String> {

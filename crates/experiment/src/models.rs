@@ -49,7 +49,7 @@ pub fn save_models(
             continue;
         }
         for row in run.rows.iter().filter(|row| row.key.variant == variant.name) {
-            let reads_statistics = asked_for(variant, row)?.reads_statistics();
+            let reads_statistics = spec_of(variant, row)?.reads_statistics();
             if reads_statistics && prepared.features.statistic_names != STATISTIC_NAMES {
                 progress.warn(&format!(
                     "{}: {} on {} is not saved, because it was trained without time statistics, which captures have",
@@ -78,7 +78,7 @@ fn description(
     prepared: &VariantRun,
     row: &FittedRow,
 ) -> Result<ModelDescription, ExperimentError> {
-    let spec = asked_for(variant, row)?;
+    let spec = spec_of(variant, row)?;
     let provenance = &run.provenance;
     Ok(ModelDescription {
         format: ModelDescription::FORMAT,
@@ -106,7 +106,7 @@ fn description(
 }
 
 /// Returns the experiment's specification of a row's model, before tuning.
-fn asked_for<'a>(variant: &'a Variant, row: &FittedRow) -> Result<&'a ModelSpec, ExperimentError> {
+fn spec_of<'a>(variant: &'a Variant, row: &FittedRow) -> Result<&'a ModelSpec, ExperimentError> {
     let key = &row.key;
     let same = |spec: &&ModelSpec| {
         let names = [spec.kind.name(), spec.input.name(), spec.implementation_name()];
@@ -125,10 +125,10 @@ fn fit_again(
     settings: &Settings,
     progress: &dyn Progress,
 ) -> Result<Vec<u8>, ExperimentError> {
-    let asked = asked_for(variant, row)?;
+    let requested = spec_of(variant, row)?;
     let spec = match &row.tuning {
-        Some(tuning) => settings_of(&run.experiment, asked)?.swap_remove(tuning.chosen).spec,
-        None => asked.clone(),
+        Some(tuning) => settings_of(&run.experiment, requested)?.swap_remove(tuning.chosen).spec,
+        None => requested.clone(),
     };
     let of_row = |split: &&SplitRun| (split.seed, split.fold) == (row.key.seed, row.key.fold);
     let split = prepared.splits.iter().find(of_row).ok_or_else(|| ExperimentError::Internal {

@@ -60,7 +60,7 @@ pub(super) struct Divided<'a> {
 }
 
 /// Returns the ELMo options of a variant's models, including the settings to be tried.
-fn asked_for(experiment: &Experiment, variant: &Variant) -> Result<Vec<ElmoOptions>, ExperimentError> {
+fn elmo_options_of(experiment: &Experiment, variant: &Variant) -> Result<Vec<ElmoOptions>, ExperimentError> {
     let mut all = Vec::new();
     for spec in &variant.models {
         for setting in settings_of(experiment, spec)? {
@@ -74,7 +74,7 @@ fn asked_for(experiment: &Experiment, variant: &Variant) -> Result<Vec<ElmoOptio
 pub(super) fn corpus_datasets(experiment: &Experiment) -> Result<Vec<String>, ExperimentError> {
     let mut names = Vec::new();
     for variant in &experiment.variants {
-        for name in asked_for(experiment, variant)?.into_iter().flat_map(|options| options.corpus) {
+        for name in elmo_options_of(experiment, variant)?.into_iter().flat_map(|options| options.corpus) {
             if !names.contains(&name) {
                 names.push(name);
             }
@@ -97,7 +97,7 @@ impl ElmoSources {
         let mut sources = Self::default();
         for variant in variants {
             let flow_options = flow_options(experiment, variant);
-            for options in asked_for(experiment, variant)? {
+            for options in elmo_options_of(experiment, variant)? {
                 sources.load_corpus(&options.corpus, &flow_options, settings, progress)?;
                 if !options.pretrained.is_empty() {
                     sources.load_file(&options, variant, settings)?;
@@ -137,23 +137,24 @@ impl ElmoSources {
         }
         let card = &self.files[name].file.card;
         let mut different = differences(options, &card.elmo);
-        let (asked, found) = (&variant.feature, &card.tokens);
-        let mut compare = |key, asked: String, found: String| {
-            if asked != found {
-                different.push((key, asked, found));
+        let (requested, found) = (&variant.feature, &card.tokens);
+        let mut compare = |key, requested: String, found: String| {
+            if requested != found {
+                different.push((key, requested, found));
             }
         };
-        compare("feature.bytes", asked.bytes.to_string(), found.bytes.to_string());
-        compare("feature.packet_start", json(&asked.packet_start), json(&found.packet_start));
-        compare("feature.masks", json(&sorted(&asked.masks)), json(&sorted(&found.masks)));
-        if !asked.masks.is_empty() {
-            compare("feature.mask_method", json(&asked.mask_method), json(&found.mask_method));
+        compare("feature.bytes", requested.bytes.to_string(), found.bytes.to_string());
+        compare("feature.packet_start", json(&requested.packet_start), json(&found.packet_start));
+        compare("feature.masks", json(&sorted(&requested.masks)), json(&sorted(&found.masks)));
+        if !requested.masks.is_empty() {
+            compare("feature.mask_method", json(&requested.mask_method), json(&found.mask_method));
         }
         if different.is_empty() {
             return Ok(());
         }
-        let listed =
-            different.iter().map(|(key, asked, found)| format!("{key} is {asked} here but {found} in the file"));
+        let listed = different
+            .iter()
+            .map(|(key, requested, found)| format!("{key} is {requested} here but {found} in the file"));
         Err(refused(format!(
             "elmo.pretrained: {name} was pre-trained with settings that differ from those of variant {}: {}; change \
              them, or pre-train another with `etcbench pretrain`",
@@ -229,10 +230,10 @@ impl ElmoSources {
         let mut training = divided.training.to_vec();
         training.sort_unstable();
         training.dedup();
-        let own = Source { name: TRAINING_PART, flows: rows.of(&training)?, is_training: true };
+        let training_part = Source { name: TRAINING_PART, flows: rows.of(&training)?, is_training: true };
         let held_out = [&divided.split.validation[..], &divided.split.test].concat();
         let held_out = HeldOut::of(&rows.of(&held_out)?, &variant.feature).map_err(tokens)?;
-        let mut sources = vec![own];
+        let mut sources = vec![training_part];
         sources.extend(self.datasets(&options.corpus, &divided.flows.options)?);
         draw(&sources, &held_out, &variant.feature, options.corpus_packets, divided.seed).map_err(tokens)
     }

@@ -58,11 +58,11 @@ pub(super) struct Point {
 /// coordinates of the point, as axis and value; empty if it is not a point of a sweep.
 pub fn coordinates(variant: &str) -> (Option<&str>, Vec<(&str, &str)>) {
     let mut parts: Vec<&str> = variant.split(SEPARATOR).collect();
-    let own = parts.first().filter(|part| !part.contains('=')).copied();
-    if own.is_some() {
+    let base = parts.first().filter(|part| !part.contains('=')).copied();
+    if base.is_some() {
         parts.remove(0);
     }
-    (own, parts.iter().filter_map(|part| part.split_once('=')).collect())
+    (base, parts.iter().filter_map(|part| part.split_once('=')).collect())
 }
 
 /// Returns the name of a point under a named variant.

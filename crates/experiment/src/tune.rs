@@ -352,9 +352,9 @@ mod tests {
         let options =
             options("search = \"grid\"\nbudget = 5\n[space.svm]\ncost = [1.0, 10.0]\ngamma = [\"scale\", 0.1]");
         options.validate(&["svm".to_owned()], "x.toml").unwrap();
-        let own = svm("cost = 10.0\nkernel = \"rbf\"");
+        let spec = svm("cost = 10.0\nkernel = \"rbf\"");
         assert_eq!(
-            names(&options, &own),
+            names(&options, &spec),
             [
                 "cost = 10.0, gamma = default",
                 "cost = 1.0, gamma = \"scale\"",
@@ -363,14 +363,14 @@ mod tests {
                 "cost = 10.0, gamma = 0.1",
             ]
         );
-        let settings = options.settings(&own).unwrap();
+        let settings = options.settings(&spec).unwrap();
         assert_eq!(settings[2].spec.parameters["kernel"].as_str(), Some("rbf"));
         assert_eq!(settings[2].spec.parameters["cost"].as_float(), Some(1.0));
         // Own values contained in the grid count as one of its trials.
         assert_eq!(names(&options, &svm("cost = 10.0\ngamma = 0.1")).len(), 4);
         let small = TuneOptions { budget: 4, ..options };
         small.validate(&["svm".to_owned()], "x.toml").unwrap();
-        assert!(small.settings(&own).unwrap_err().to_string().contains("5 trials, which exceeds budget = 4"));
+        assert!(small.settings(&spec).unwrap_err().to_string().contains("5 trials, which exceeds budget = 4"));
     }
 
     #[test]

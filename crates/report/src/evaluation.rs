@@ -116,8 +116,8 @@ fn in_order<'a, T: PartialEq>(values: impl Iterator<Item = T> + 'a) -> Vec<T> {
 }
 
 fn summary(lines: &[&Line], row_of: &Row<'_>, condition: &str, metric: &str) -> Option<Summary> {
-    let own = |line: &&&Line| row(line) == *row_of && line.condition == condition && line.metric == metric;
-    Summary::of(&lines.iter().filter(own).map(|line| line.value).collect::<Vec<_>>())
+    let matching = |line: &&&Line| row(line) == *row_of && line.condition == condition && line.metric == metric;
+    Summary::of(&lines.iter().filter(matching).map(|line| line.value).collect::<Vec<_>>())
 }
 
 /// Returns the tables of an evaluation, one per kind.

@@ -28,7 +28,7 @@ pub(super) struct RunFigures {
 
 /// A variant as a point of a sweep: its own name and its value on each axis.
 struct Point {
-    own: String,
+    base: String,
     coordinates: Vec<(String, String)>,
 }
 
@@ -135,9 +135,9 @@ fn costs(aggregate: &Aggregate, rows: &[RowKey], variants: &[&str]) -> Vec<(Stri
 /// one axis too.
 fn points(variants: &[&str]) -> Vec<Point> {
     let named = |variant: &&str| {
-        let (own, found) = coordinates(variant);
+        let (base, found) = coordinates(variant);
         let coordinates = found.into_iter().map(|(axis, value)| (axis.to_owned(), value.to_owned())).collect();
-        Point { own: own.unwrap_or_default().to_owned(), coordinates }
+        Point { base: base.unwrap_or_default().to_owned(), coordinates }
     };
     let points: Vec<Point> = variants.iter().map(named).collect();
     if points.iter().any(|point| !point.coordinates.is_empty()) {
@@ -152,7 +152,7 @@ fn points(variants: &[&str]) -> Vec<Point> {
         return points;
     }
     let point = |(axis, number): (&str, &str)| Point {
-        own: String::new(),
+        base: String::new(),
         coordinates: vec![(axis.to_owned(), number.to_owned())],
     };
     numbered.into_iter().map(point).collect()
@@ -176,8 +176,8 @@ fn ablations(aggregate: &Aggregate, rows: &[RowKey], variants: &[&str], points: 
             let Some((_, value)) = point.coordinates.iter().find(|(other, _)| other == axis) else { continue };
             let others = point.coordinates.iter().filter(|(other, _)| other != axis);
             let mut rest: Vec<String> = others.map(|(other, value)| format!("{other}={value}")).collect();
-            if !point.own.is_empty() {
-                rest.insert(0, point.own.clone());
+            if !point.base.is_empty() {
+                rest.insert(0, point.base.clone());
             }
             let rest = rest.join(", ");
             match groups.iter_mut().find(|(known, _)| *known == rest) {
@@ -265,7 +265,7 @@ mod tests {
     use super::*;
 
     fn places(variants: &[&str]) -> Vec<(String, Vec<(String, String)>)> {
-        points(variants).into_iter().map(|point| (point.own, point.coordinates)).collect()
+        points(variants).into_iter().map(|point| (point.base, point.coordinates)).collect()
     }
 
     #[test]

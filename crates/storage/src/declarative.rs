@@ -110,8 +110,8 @@ fn with_missing<T: DeserializeOwned>(mut table: toml::Table, error: &toml::de::E
     let Some(first) = missing_key(error).filter(|key| !table.contains_key(key)) else { return description(error) };
     let mut missing = vec![first];
     while let Some(key) = missing.last().cloned() {
-        let own: Vec<&str> = vec![&key];
-        match next_missing::<T>(&mut table, &own) {
+        let path: Vec<&str> = vec![&key];
+        match next_missing::<T>(&mut table, &path) {
             Some(next) if !missing.contains(&next) => missing.push(next),
             _ => break,
         }

@@ -49,8 +49,8 @@ struct Descriptor {
 
 impl Descriptor {
     fn is_own(&self, number: &str) -> bool {
-        let own = std::process::id().to_string();
-        self.number == number && self.process.as_ref().is_none_or(|process| *process == own)
+        let current = std::process::id().to_string();
+        self.number == number && self.process.as_ref().is_none_or(|process| *process == current)
     }
 }
 
@@ -167,11 +167,11 @@ pub(super) fn take_after(file: &File, existing: &Metadata) -> std::io::Result<()
     #[cfg(unix)]
     {
         use std::os::unix::fs::{MetadataExt, fchown};
-        let own = file.metadata()?;
-        if own.gid() != existing.gid() {
+        let created = file.metadata()?;
+        if created.gid() != existing.gid() {
             let _ = fchown(file, None, Some(existing.gid()));
         }
-        if own.uid() != existing.uid() {
+        if created.uid() != existing.uid() {
             let _ = fchown(file, Some(existing.uid()), None);
         }
     }

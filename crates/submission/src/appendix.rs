@@ -163,8 +163,8 @@ fn splits(stored: &StoredRun, run: &RunFile) -> Section {
     let common = stored.experiment.get("split").map(ToString::to_string);
     let variants = stored.experiment.get("variant").and_then(toml::Value::as_table);
     for variant in &run.variants {
-        let own = variants.and_then(|all| all.get(&variant.name)?.get("split")).map(ToString::to_string);
-        let keys = [common.clone(), own].into_iter().flatten().collect::<Vec<_>>().join(", then ");
+        let of_variant = variants.and_then(|all| all.get(&variant.name)?.get("split")).map(ToString::to_string);
+        let keys = [common.clone(), of_variant].into_iter().flatten().collect::<Vec<_>>().join(", then ");
         section
             .add(variant.name.clone(), if keys.is_empty() { "the defaults of the version".to_owned() } else { keys });
         let of_test = variant

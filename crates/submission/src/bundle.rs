@@ -132,8 +132,8 @@ impl Bundle {
         let is_identity =
             |digits: &&str| digits.len() == DIGITS && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
         if let Some(digits) = named.filter(is_identity).filter(|digits| !self.identity.starts_with(digits)) {
-            let own = &self.identity[..DIGITS];
-            found(&self.name, format!("is named {digits}, but the identity of its content begins with {own}"));
+            let prefix = &self.identity[..DIGITS];
+            found(&self.name, format!("is named {digits}, but the identity of its content begins with {prefix}"));
         }
     }
 }

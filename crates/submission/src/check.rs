@@ -48,13 +48,13 @@ pub(super) fn check_claims(bundle: &Bundle, project: &Path) -> Result<(Checked, 
     let flows = check_flows::check_flows(&claimed, &mut findings);
     let variants = check_splits::check(&claimed, flows, &mut findings);
     let rows = check_fits::check(&claimed, &variants, &mut findings);
-    let own = env!("CARGO_PKG_VERSION");
+    let current = env!("CARGO_PKG_VERSION");
     let version = &claimed.stored.facts.provenance.version;
-    let same_version = version == own;
+    let same_version = version == current;
     if !same_version {
         notes.push(format!(
-            "the bundle is from etcbench {version}, and this is {own}: its tables are not compared, and metrics that \
-             none of its records has are not required"
+            "the bundle is from etcbench {version}, and this is {current}: its tables are not compared, and metrics \
+             that none of its records has are not required"
         ));
     }
     let made_again = check_results::MadeAgain { variants, rows, same_version };
@@ -113,8 +113,8 @@ fn check_experiment(claimed: &Claimed, findings: &mut Vec<Finding>) {
     let Claimed { run, experiment, stored, .. } = claimed;
     let mut found = |place: &str, problem: String| findings.push(Finding::new("experiment", place, problem));
     if experiment.datasets != run.datasets {
-        let (own, stated) = (run.datasets.join(", "), experiment.datasets.join(", "));
-        found("run.json", format!("is on {own}, but the experiment on {stated}"));
+        let (of_run, stated) = (run.datasets.join(", "), experiment.datasets.join(", "));
+        found("run.json", format!("is on {of_run}, but the experiment on {stated}"));
     }
     if experiment.title != run.title {
         found("run.json", format!("is titled {:?}, but the experiment {:?}", run.title, experiment.title));
@@ -126,13 +126,13 @@ fn check_experiment(claimed: &Claimed, findings: &mut Vec<Finding>) {
     let of_failure = run.failures.iter().map(|failure| ("run.json", &failure.key));
     let mut reported = BTreeSet::new();
     for (place, key) in of_record.chain(of_fit).chain(of_failure) {
-        let own = (key.experiment.as_str(), key.dataset.as_str(), key.size.as_str());
-        if own != expected && reported.insert((place, own)) {
+        let actual = (key.experiment.as_str(), key.dataset.as_str(), key.size.as_str());
+        if actual != expected && reported.insert((place, actual)) {
             found(
                 place,
                 format!(
                     "has values of {} on {}, {}; the run is of {} on {}, {}",
-                    own.0, own.1, own.2, expected.0, expected.1, expected.2
+                    actual.0, actual.1, actual.2, expected.0, expected.1, expected.2
                 ),
             );
         }
@@ -145,15 +145,15 @@ fn check_seeds(claimed: &Claimed, project: &Path, findings: &mut Vec<Finding>, n
     let list = |seeds: &[u64]| seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
     let mut found = |place: &str, problem: String| findings.push(Finding::new("seeds", place, problem));
     if experiment.seeds != run.seeds {
-        let (own, stated) = (list(&run.seeds), list(&experiment.seeds));
-        found("run.json", format!("has the seeds {own}, but the experiment states {stated}"));
+        let (of_run, stated) = (list(&run.seeds), list(&experiment.seeds));
+        found("run.json", format!("has the seeds {of_run}, but the experiment states {stated}"));
     }
     let count = experiment.seeds.len() as u64;
     if experiment.seeds.iter().copied().ne(0..count) {
-        let own = list(&experiment.seeds);
+        let stated_seeds = list(&experiment.seeds);
         found(
             "experiment.toml",
-            format!("the seeds are {own}; {count} seeds must be {}", list(&(0..count).collect::<Vec<_>>())),
+            format!("the seeds are {stated_seeds}; {count} seeds must be {}", list(&(0..count).collect::<Vec<_>>())),
         );
     }
     // A ladder uses one seed, with folds and repetitions instead.

@@ -33,8 +33,8 @@ pub(super) fn check(
         let Some(variant) = variant else { continue };
         let split = variant.splits.iter().find(|split| (split.seed, split.fold) == (fit.key.seed, fit.key.fold));
         let Some(split) = split else { continue };
-        let own = records.get(&fit.key).map(Vec::as_slice).unwrap_or_default();
-        match check_fit(claimed, variant, split, fit, own, findings) {
+        let fit_records = records.get(&fit.key).map(Vec::as_slice).unwrap_or_default();
+        match check_fit(claimed, variant, split, fit, fit_records, findings) {
             Some(row) => rows.push(row),
             None => whole = false,
         }
@@ -337,9 +337,9 @@ fn check_tuning(
         })
         .collect();
     let tried: Vec<&str> = trials.iter().map(|trial| trial.setting.as_str()).collect();
-    let specs = claimed.experiment.variants.iter().find(|own| own.name == variant.name);
+    let specs = claimed.experiment.variants.iter().find(|stated| stated.name == variant.name);
     let same = |spec: &&ModelSpec| (spec.kind.name(), spec.input.name()) == (key.model.as_str(), key.input.as_str());
-    match specs.and_then(|own| own.models.iter().find(same)) {
+    match specs.and_then(|stated| stated.models.iter().find(same)) {
         Some(spec) => match tried_settings(claimed.experiment.tune.as_ref(), spec) {
             Ok(stated) => {
                 let stated = stated.unwrap_or_default();
@@ -374,8 +374,8 @@ fn check_tuning(
     };
     let best = &tuning.trials[tuning.chosen].setting;
     if fit.setting.as_ref() != Some(best) {
-        let own = fit.setting.as_deref().unwrap_or("none");
-        found(format!("the setting chosen is {own}, but the best on the validation part is {best}"));
+        let chosen = fit.setting.as_deref().unwrap_or("none");
+        found(format!("the setting chosen is {chosen}, but the best on the validation part is {best}"));
     }
     Some(tuning)
 }

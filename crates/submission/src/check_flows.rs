@@ -83,14 +83,17 @@ pub(super) fn check_definitions(
             continue;
         };
         for entry in manifest.of(EntryState::Used) {
-            let own = definition.capture_labels(&entry.path);
-            if own.as_ref() != Ok(&entry.labels) {
+            let by_definition = definition.capture_labels(&entry.path);
+            if by_definition.as_ref() != Ok(&entry.labels) {
                 let shown = |labels: &Labels| {
                     labels.iter().map(|(column, value)| format!("{column} = {value}")).collect::<Vec<_>>().join(", ")
                 };
-                let own = own.map_or_else(|problem| problem, |labels| shown(&labels));
-                let problem =
-                    format!("{} has {}, but by the dataset's definition {own}", entry.path, shown(&entry.labels));
+                let by_definition = by_definition.map_or_else(|problem| problem, |labels| shown(&labels));
+                let problem = format!(
+                    "{} has {}, but by the dataset's definition {by_definition}",
+                    entry.path,
+                    shown(&entry.labels)
+                );
                 findings.push(Finding::new("labels", format!("manifests/{dataset}.json"), problem));
             }
         }
@@ -147,7 +150,7 @@ fn check_classes(claimed: &Claimed, facts: &VariantFacts, variant: &Variant, fin
     let mut found = |problem: String| {
         findings.push(Finding::new("classes", "run.json", format!("{}: {problem}", facts.name)));
     };
-    let own = facts.class_names();
+    let classes = facts.class_names();
     let unknown = &claimed.experiment.evaluation.unknown_classes;
     let small: Vec<&str> = facts.small_classes.iter().map(|small| small.class.as_str()).collect();
     if !small.is_empty() && variant.split.small_classes != Some(SmallClasses::LeaveOut) {
@@ -159,16 +162,16 @@ fn check_classes(claimed: &Claimed, facts: &VariantFacts, variant: &Variant, fin
     if let Some(listed) = variant.selection.class_names() {
         let left = |name: &&String| !unknown.contains(name) && !small.contains(&name.as_str());
         let expected: Vec<String> = listed.iter().filter(left).cloned().collect();
-        if own != expected {
-            found(format!("the classes are {}, but the experiment lists {}", own.join(", "), expected.join(", ")));
+        if classes != expected {
+            found(format!("the classes are {}, but the experiment lists {}", classes.join(", "), expected.join(", ")));
         }
-    } else if !own.is_sorted() {
+    } else if !classes.is_sorted() {
         found(format!(
             "the classes are {}; if the experiment lists none, they must be in ascending order",
-            own.join(", ")
+            classes.join(", ")
         ));
     }
-    if own.iter().collect::<BTreeSet<_>>().len() != own.len() {
+    if classes.iter().collect::<BTreeSet<_>>().len() != classes.len() {
         found("a class is duplicated".to_owned());
     }
 }
@@ -250,10 +253,10 @@ fn check_labels(
     let mut wrong = Vec::new();
     for (flow, &label) in flows.provenance.iter().zip(&flows.labels) {
         let Some(stated) = classes.get(flow.capture.as_str()) else { continue };
-        let own = &flows.class_names[label as usize];
-        if stated.as_ref() != Some(own) {
+        let class = &flows.class_names[label as usize];
+        if stated.as_ref() != Some(class) {
             let stated = stated.as_deref().unwrap_or("none of the classes");
-            wrong.push(format!("{} is {own}, but its capture {stated}", flow.flow_id()));
+            wrong.push(format!("{} is {class}, but its capture {stated}", flow.flow_id()));
         }
     }
     if let Some(first) = wrong.first() {

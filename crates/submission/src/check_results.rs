@@ -67,8 +67,8 @@ pub(super) fn check(
             return Ok(());
         }
     };
-    let own = bundle.files.get("comparisons.csv").map(Vec::as_slice).unwrap_or_default();
-    if let Some(difference) = first_difference(own, &again) {
+    let stored = bundle.files.get("comparisons.csv").map(Vec::as_slice).unwrap_or_default();
+    if let Some(difference) = first_difference(stored, &again) {
         findings.push(Finding::new("comparisons", "comparisons.csv", difference));
     }
     if same_version { check_tables(bundle, claimed, &records, &again, findings) } else { Ok(()) }
@@ -117,11 +117,11 @@ fn by_key(records: &[Record]) -> BTreeMap<ValueKey<'_>, Vec<Option<f64>>> {
 }
 
 /// Checks that every record appears once, with the recomputed value, and that there are no others.
-fn check_records(own: &[Record], measured: &[Record], same_version: bool, findings: &mut Vec<Finding>) {
-    let has_metric = |name: &str| own.iter().any(|record| record.metric == name);
+fn check_records(claimed: &[Record], measured: &[Record], same_version: bool, findings: &mut Vec<Finding>) {
+    let has_metric = |name: &str| claimed.iter().any(|record| record.metric == name);
     let missed: BTreeSet<&str> =
         measured.iter().map(|record| record.metric.as_str()).filter(|name| same_version || has_metric(name)).collect();
-    let (own, measured) = (by_key(own), by_key(measured));
+    let (claimed, measured) = (by_key(claimed), by_key(measured));
     let shown = |value: Option<f64>| value.map_or_else(|| "undefined".to_owned(), |value| value.to_string());
     let name = |&(key, class, predicted, setting, epoch, metric): &ValueKey<'_>| {
         let parts =
@@ -135,18 +135,18 @@ fn check_records(own: &[Record], measured: &[Record], same_version: bool, findin
         let of_machine = Metric::named(key.5).is_some_and(|metric| metric.of_machine);
         if of_machine { "costs" } else { "records" }
     };
-    for (key, values) in &own {
+    for (key, values) in &claimed {
         let problem = match (values.as_slice(), measured.get(key).map(Vec::as_slice)) {
             (_, None) => format!("{} is claimed, but not derivable from the bundle", name(key)),
-            (own, Some(measured)) if own == measured => continue,
-            ([own], Some([measured])) => {
-                format!("{} is claimed as {}, but is {}", name(key), shown(*own), shown(*measured))
+            (claimed, Some(measured)) if claimed == measured => continue,
+            ([claimed], Some([measured])) => {
+                format!("{} is claimed as {}, but is {}", name(key), shown(*claimed), shown(*measured))
             }
             _ => format!("{} is claimed more than once", name(key)),
         };
         problems.push((rule(key), problem));
     }
-    for key in measured.keys().filter(|key| !own.contains_key(*key) && missed.contains(key.5)) {
+    for key in measured.keys().filter(|key| !claimed.contains_key(*key) && missed.contains(key.5)) {
         problems.push((rule(key), format!("{} is missing", name(key))));
     }
     // One edit can change hundreds of values; the first few of each rule are enough to see its kind.
@@ -169,9 +169,9 @@ fn check_leaks(claimed: &Claimed, variant: &VariantRun, findings: &mut Vec<Findi
     let mut found = |problem: String| findings.push(Finding::new("leaks", "leaks.json", problem));
     let splits: Vec<_> = variant.splits.iter().map(|run| &run.split).collect();
     let measured = leak_reports(&variant.features, None, &splits);
-    let own = claimed.stored.leaks.iter().filter(|leaks| leaks.variant == variant.name);
+    let of_variant = claimed.stored.leaks.iter().filter(|leaks| leaks.variant == variant.name);
     let stated: BTreeMap<(u64, usize), &LeakReport> =
-        own.map(|leaks| ((leaks.seed, leaks.fold), &leaks.report)).collect();
+        of_variant.map(|leaks| ((leaks.seed, leaks.fold), &leaks.report)).collect();
     if stated.len() != variant.splits.len() {
         found(format!(
             "{}: {} splits have a report, but there are {}",
@@ -195,8 +195,8 @@ fn check_leaks(claimed: &Claimed, variant: &VariantRun, findings: &mut Vec<Findi
             ));
         }
         if stated.majority_macro_f1 != measured.majority_macro_f1 {
-            let (own, of_split) = (stated.majority_macro_f1, measured.majority_macro_f1);
-            found(format!("{place}: the most frequent class scores {own}, but in the split {of_split}"));
+            let (claimed_score, of_split) = (stated.majority_macro_f1, measured.majority_macro_f1);
+            found(format!("{place}: the most frequent class scores {claimed_score}, but in the split {of_split}"));
         }
         // If times were not measured, the report has no flows shared in time.
         let timeless = Shared { concurrent_flows: 0, within_training_time_flows: 0, ..measured.shared.clone() };
@@ -211,8 +211,8 @@ fn check_leaks(claimed: &Claimed, variant: &VariantRun, findings: &mut Vec<Findi
 
 /// Checks that the model cards are those of the run.
 fn check_cards(bundle: &Bundle, claimed: &Claimed, findings: &mut Vec<Finding>) -> Result<(), SubmissionError> {
-    let own = bundle.files.get("cards.json").map(Vec::as_slice).unwrap_or_default();
-    let stated: Vec<super::card::Card> = match serde_json::from_slice(own) {
+    let bytes = bundle.files.get("cards.json").map(Vec::as_slice).unwrap_or_default();
+    let stated: Vec<super::card::Card> = match serde_json::from_slice(bytes) {
         Ok(cards) => cards,
         Err(error) => {
             findings.push(Finding::new("format", "cards.json", error.to_string()));
@@ -267,8 +267,8 @@ fn check_tables(
     };
     let made: BTreeMap<String, String> =
         made.into_iter().map(|(name, content)| (format!("tables/{name}"), content)).collect();
-    let own = || bundle.files.iter().filter(|(name, _)| name.starts_with("tables/"));
-    for (name, content) in own() {
+    let tables = || bundle.files.iter().filter(|(name, _)| name.starts_with("tables/"));
+    for (name, content) in tables() {
         match made.get(name) {
             None => findings.push(Finding::new("tables", name, "is not a table of the run")),
             Some(again) => {
@@ -284,20 +284,20 @@ fn check_tables(
 }
 
 /// Describes the first line in which two texts differ.
-fn first_difference(own: &[u8], again: &[u8]) -> Option<String> {
-    if own == again {
+fn first_difference(stored: &[u8], again: &[u8]) -> Option<String> {
+    if stored == again {
         return None;
     }
-    let (own, again) = (String::from_utf8_lossy(own), String::from_utf8_lossy(again));
-    let (mut ours, mut theirs) = (own.lines(), again.lines());
+    let (stored, again) = (String::from_utf8_lossy(stored), String::from_utf8_lossy(again));
+    let (mut ours, mut theirs) = (stored.lines(), again.lines());
     for line in 1.. {
         match (ours.next(), theirs.next()) {
             (None, None) => return Some("differs in its line endings".to_owned()),
-            (own, again) if own != again => {
+            (stored, again) if stored != again => {
                 let shown = |line: Option<&str>| {
                     line.map_or_else(|| "nothing".to_owned(), |line| line.chars().take(200).collect())
                 };
-                return Some(format!("line {line} is {}, but recomputed {}", shown(own), shown(again)));
+                return Some(format!("line {line} is {}, but recomputed {}", shown(stored), shown(again)));
             }
             _ => {}
         }

@@ -59,8 +59,8 @@ fn check_variant(
                 whole = false;
                 continue;
             }
-            let own = match read_split(&path, &features) {
-                Ok(own) => own,
+            let stored = match read_split(&path, &features) {
+                Ok(stored) => stored,
                 Err(error) => {
                     let folder = format!("{}/", claimed.folder().display());
                     found("splits", &name, error.to_string().replace(&folder, ""));
@@ -69,16 +69,16 @@ fn check_variant(
                 }
             };
             if let Some(Ok(drawn)) = &drawn
-                && let Some(problem) = moved(&features, &own, &drawn[fold])
+                && let Some(problem) = moved(&features, &stored, &drawn[fold])
             {
                 let method = variant.split.method.name();
                 found("splits", &name, format!("{problem} (method {method}, seed {seed}, fold {fold})"));
             }
-            if let Some(problem) = on_both_sides(&features, &own, &variant.split) {
+            if let Some(problem) = on_both_sides(&features, &stored, &variant.split) {
                 found("separation", &name, problem);
             }
-            own.test.iter().for_each(|&row| tested[row] += 1);
-            splits.push((seed, fold, own));
+            stored.test.iter().for_each(|&row| tested[row] += 1);
+            splits.push((seed, fold, stored));
         }
         let repeats = variant.split.repeats.unwrap_or(1);
         if variant.split.method == SplitMethod::KFold && whole {
@@ -132,24 +132,24 @@ fn stated_count(claimed: &Claimed, facts: &VariantFacts, seed: u64) -> usize {
 }
 
 /// Describes flows that are in a different part than the method assigns.
-fn moved(features: &FeatureSet, own: &Split, drawn: &Split) -> Option<String> {
+fn moved(features: &FeatureSet, stored: &Split, drawn: &Split) -> Option<String> {
     let parts = |split: &Split| -> BTreeMap<usize, &'static str> {
         Part::ALL.iter().flat_map(|part| split.part(*part).iter().map(|&row| (row, part.name()))).collect()
     };
-    let (own, drawn) = (parts(own), parts(drawn));
-    let wrong: Vec<usize> = own.keys().copied().filter(|row| own.get(row) != drawn.get(row)).collect();
+    let (stored, drawn) = (parts(stored), parts(drawn));
+    let wrong: Vec<usize> = stored.keys().copied().filter(|row| stored.get(row) != drawn.get(row)).collect();
     let &first = wrong.first()?;
     let id = features.provenance[first].flow_id();
     let drawn = drawn.get(&first).unwrap_or(&"no part");
     Some(format!(
         "{} flow(s) are in a different part than drawn, the first: {id} is in {} but drawn for {drawn}",
         wrong.len(),
-        own[&first]
+        stored[&first]
     ))
 }
 
 /// Describes groups that are both in the test part and in another part, if groups must not be divided.
-fn on_both_sides(features: &FeatureSet, own: &Split, options: &SplitOptions) -> Option<String> {
+fn on_both_sides(features: &FeatureSet, stored: &Split, options: &SplitOptions) -> Option<String> {
     let by = match options.method {
         SplitMethod::Grouped => options.group.unwrap_or_default(),
         SplitMethod::KFold => options.group?,
@@ -158,8 +158,8 @@ fn on_both_sides(features: &FeatureSet, own: &Split, options: &SplitOptions) -> 
     let groups = |rows: &[usize]| -> BTreeSet<String> {
         rows.iter().map(|&row| group_of(&features.provenance[row], by).into_owned()).collect()
     };
-    let tested = groups(&own.test);
-    let others: BTreeSet<String> = groups(&own.train).union(&groups(&own.validation)).cloned().collect();
+    let tested = groups(&stored.test);
+    let others: BTreeSet<String> = groups(&stored.train).union(&groups(&stored.validation)).cloned().collect();
     let shared: Vec<&String> = tested.intersection(&others).collect();
     let first = shared.first()?;
     Some(format!("{} {}(s) are both tested and trained on, the first {first}", shared.len(), by.name()))

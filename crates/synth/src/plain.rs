@@ -20,9 +20,9 @@ fn encoded_name(name: &str) -> Vec<u8> {
 /// Generates a query for `name` and its response with `answers`, or "no such name" if there are none.
 pub(super) fn dns_exchange(draw: &mut Draw, name: &str, answers: &[IpAddr]) -> Vec<Message> {
     let identification = draw.u16().to_be_bytes();
-    let asked: u16 = if matches!(answers.first(), Some(IpAddr::V6(_))) { 28 } else { 1 };
+    let record_type: u16 = if matches!(answers.first(), Some(IpAddr::V6(_))) { 28 } else { 1 };
     let mut question = encoded_name(name);
-    question.extend(asked.to_be_bytes());
+    question.extend(record_type.to_be_bytes());
     question.extend([0, 1]);
     // Half of the queries announce EDNS(0) (RFC 6891).
     let extended = draw.chance(0.5);

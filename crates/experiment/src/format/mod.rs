@@ -209,32 +209,33 @@ mod tests {
 
     #[test]
     fn settings_for_a_dataset_apply_to_it_only() {
-        let own = shipped("table2", &[]);
-        assert_eq!(own.seeds.len(), 5);
-        assert!(own.title.contains("ISCXVPN2016"));
-        assert!(!own.resolved.contains_key("on"));
-        assert!(own.resolved["selection"]["classes"].get("netflix").is_some());
-        assert_eq!(shipped("table2", &["synth"]).resolved["selection"], own.resolved["selection"]);
+        let original = shipped("table2", &[]);
+        assert_eq!(original.seeds.len(), 5);
+        assert!(original.title.contains("ISCXVPN2016"));
+        assert!(!original.resolved.contains_key("on"));
+        assert!(original.resolved["selection"]["classes"].get("netflix").is_some());
+        assert_eq!(shipped("table2", &["synth"]).resolved["selection"], original.resolved["selection"]);
 
         let lab = shipped("table2", &["lab"]);
         assert_eq!(lab.seeds, [0, 1, 2], "stated in paper.toml");
         assert!(!lab.title.contains("ISCX"));
         let classes = lab.resolved["selection"]["classes"].as_array().unwrap();
         assert_eq!(classes.len(), 10);
-        assert!(lab.variants.iter().all(|variant| variant.selection != own.variants[0].selection));
-        assert_eq!(lab.variants[0].feature, own.variants[0].feature);
+        assert!(lab.variants.iter().all(|variant| variant.selection != original.variants[0].selection));
+        assert_eq!(lab.variants[0].feature, original.variants[0].feature);
     }
 
     #[test]
     fn a_resolved_experiment_reads_back_as_the_same() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments/table2.toml");
-        let own = |text: &str| text.to_owned();
-        let assignments = ["split.method=k_fold", "feature.masks=[\"ports\"]", "model.svm.cost=3"].map(own).to_vec();
+        let owned = |text: &str| text.to_owned();
+        let assignments = ["split.method=k_fold", "feature.masks=[\"ports\"]", "model.svm.cost=3"].map(owned).to_vec();
         let overrides =
-            Overrides { data: vec![own("lab")], size: Some(own("demo")), assignments, ..Overrides::default() };
+            Overrides { data: vec![owned("lab")], size: Some(owned("demo")), assignments, ..Overrides::default() };
         // Folds do not accept the shares set by the variants.
         assert!(read_experiment(&path, &overrides).is_err());
-        let assignments = vec![own("feature.masks=[\"ports\"]"), own("split.validation=0.15"), own("split.train=0.75")];
+        let assignments =
+            vec![owned("feature.masks=[\"ports\"]"), owned("split.validation=0.15"), owned("split.train=0.75")];
         let overrides = Overrides { assignments, ..overrides };
         let first = read_experiment(&path, &overrides).unwrap();
         let folder = tempfile::tempdir().unwrap();
@@ -253,10 +254,10 @@ mod tests {
         assert_eq!(names, ["random_split"]);
 
         let folder = tempfile::tempdir().unwrap();
-        let own = folder.path().join("own.toml");
+        let copy = folder.path().join("own.toml");
         let text = experiment.resolved.to_string().replace("random_split", "as_published");
-        std::fs::write(&own, text).unwrap();
-        let experiment = read_experiment(&own, &overrides).unwrap();
+        std::fs::write(&copy, text).unwrap();
+        let experiment = read_experiment(&copy, &overrides).unwrap();
         assert_eq!(experiment.variants[0].name, "as_published", "a file's own variant keeps its name");
     }
 

@@ -33,8 +33,8 @@ pub(super) fn parse(path: &Path, overrides: &Overrides) -> Result<Layers, Declar
         .ok_or_else(|| content("the file's name is not text".to_owned()))?
         .to_owned();
     let folder = path.parent().unwrap_or(Path::new("."));
-    let mut own = declarative::read_table(path)?;
-    let bases: Vec<String> = match own.remove("extends") {
+    let mut document = declarative::read_table(path)?;
+    let bases: Vec<String> = match document.remove("extends") {
         None => Vec::new(),
         Some(toml::Value::String(base)) => vec![base],
         Some(value) => value
@@ -52,7 +52,7 @@ pub(super) fn parse(path: &Path, overrides: &Overrides) -> Result<Layers, Declar
         }
         files.push(table);
     }
-    files.push(own);
+    files.push(document);
     let size = overrides.size.as_ref().map(|size| read_size(folder, size)).transpose()?;
     let mut assignments = toml::Table::new();
     for text in &overrides.assignments {

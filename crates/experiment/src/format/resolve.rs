@@ -170,11 +170,12 @@ fn overwrite(keys: &mut toml::Table, over: &toml::Table) {
 
 /// Replaces the variants with the rungs of the ladder requested in `overrides`.
 fn put_rungs(document: &mut Document, overrides: &Overrides, table: &mut toml::Table) -> Result<(), String> {
-    let Some(asked) = &overrides.ladder else { return Ok(()) };
+    let Some(changes) = &overrides.ladder else { return Ok(()) };
     if document.sweep.is_some() {
         return Err("[sweep] and a ladder are mutually exclusive; use an experiment without a sweep".to_owned());
     }
-    let ladder = std::mem::take(&mut document.ladder).with(asked).map_err(|problem| format!("[ladder]: {problem}"))?;
+    let ladder =
+        std::mem::take(&mut document.ladder).with(changes).map_err(|problem| format!("[ladder]: {problem}"))?;
     // Folds and repetitions replace seeds.
     if overrides.seeds.is_none() {
         document.seeds.truncate(1);

@@ -112,19 +112,19 @@ pub enum ElmoSource {
 }
 
 /// Returns the keys in which an ELMo from a file differs from what an experiment specifies, with both values.
-pub fn differences(asked: &ElmoOptions, found: &ElmoOptions) -> Vec<(&'static str, String, String)> {
+pub fn differences(requested: &ElmoOptions, found: &ElmoOptions) -> Vec<(&'static str, String, String)> {
     let mut differences = Vec::new();
-    for (key, asked, found) in [
-        ("elmo.embedding", asked.embedding, found.embedding),
-        ("elmo.hidden", asked.hidden, found.hidden),
-        ("elmo.layers", asked.layers, found.layers),
+    for (key, requested, found) in [
+        ("elmo.embedding", requested.embedding, found.embedding),
+        ("elmo.hidden", requested.hidden, found.hidden),
+        ("elmo.layers", requested.layers, found.layers),
     ] {
-        if asked != found {
-            differences.push((key, asked.to_string(), found.to_string()));
+        if requested != found {
+            differences.push((key, requested.to_string(), found.to_string()));
         }
     }
-    if asked.positions != found.positions {
-        differences.push(("elmo.positions", asked.positions.to_string(), found.positions.to_string()));
+    if requested.positions != found.positions {
+        differences.push(("elmo.positions", requested.positions.to_string(), found.positions.to_string()));
     }
     differences
 }

@@ -386,16 +386,16 @@ impl Trees {
                 let values = training.matrix.row(row);
                 let values = values.as_slice().expect(ROW_MAJOR);
                 let mut sums = vec![0.0_f64; self.classes];
-                let mut asked = false;
+                let mut has_votes = false;
                 for (tree, seen) in self.trees.iter().zip(bags) {
                     if seen[row / 64] >> (row % 64) & 1 == 0 {
-                        asked = true;
+                        has_votes = true;
                         let shares = tree.shares(values, self.classes);
                         sums.iter_mut().zip(shares).for_each(|(sum, &share)| *sum += f64::from(share));
                     }
                 }
                 let best = (0..self.classes).fold(0, |best, class| if sums[class] > sums[best] { class } else { best });
-                asked.then_some(best == training.targets[row] as usize)
+                has_votes.then_some(best == training.targets[row] as usize)
             })
             .collect();
         let judged = verdicts.iter().flatten().count();
