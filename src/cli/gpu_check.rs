@@ -38,9 +38,9 @@ pub(super) fn gpu_check(arguments: &GpuCheckArguments) -> anyhow::Result<Verdict
         lines.write_record([what, precision, value, unit]).context("records in memory")
     };
     keep("what", "precision", "value", "unit")?;
-    let about = Device::Cuda(card).describe()?;
-    say!("card: {about}");
-    keep("card", "", &about, "")?;
+    let description = Device::Cuda(card).describe()?;
+    say!("card: {description}");
+    keep("card", "", &description, "")?;
     let mut passed = true;
     for finding in card.check_against_processor()? {
         passed &= finding.passed;

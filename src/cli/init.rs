@@ -67,7 +67,7 @@ pub(super) fn init(arguments: &InitArguments) -> anyhow::Result<Verdict> {
         say!("{}", file.display());
     }
     say!("");
-    let here = if folder == Path::new(".") { String::new() } else { format!("cd {} && ", folder.display()) };
-    say!("Next: {here}etcbench run first --size demo");
+    let change_folder = if folder == Path::new(".") { String::new() } else { format!("cd {} && ", folder.display()) };
+    say!("Next: {change_folder}etcbench run first --size demo");
     Ok(Verdict::Done)
 }

@@ -29,9 +29,9 @@ pub fn temperature(labels: &[u32], probabilities: ArrayView2<'_, f32>) -> Result
             let highest = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let (mut weight, mut weighted) = (0.0, 0.0);
             for &logarithm in row {
-                let own = (inverse * (logarithm - highest)).exp();
-                weight += own;
-                weighted += own * logarithm;
+                let term = (inverse * (logarithm - highest)).exp();
+                weight += term;
+                weighted += term * logarithm;
             }
             sum += weighted / weight - row[label as usize];
         }

@@ -128,8 +128,8 @@ impl Cache {
     ) -> Turn<T> {
         let turn = match self.path(CLAIMS, &format!("{stage}-{key}")) {
             None => ready().map_or_else(|| Turn::Ours(Claim::nothing()), Turn::Ready),
-            Some(path) => storage::claim(&path, ready, |whom| {
-                progress.warn(&format!("waiting for {whom}, which is computing the same output ({stage})"));
+            Some(path) => storage::claim(&path, ready, |holder| {
+                progress.warn(&format!("waiting for {holder}, which is computing the same output ({stage})"));
             }),
         };
         self.count(stage, matches!(turn, Turn::Ready(_)));

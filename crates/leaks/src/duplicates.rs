@@ -92,9 +92,9 @@ fn of_split(features: &FeatureSet, split: &Split, kind: &str, rows: &[u32]) -> D
         let Some(trained) = classes_of.get(&rows[row]) else { continue };
         class.duplicates += 1;
         found += 1;
-        let own = trained.contains(&labels[row]);
-        of_another_class += usize::from(trained.len() > usize::from(own));
-        of_other_classes_only += usize::from(!own);
+        let same_class = trained.contains(&labels[row]);
+        of_another_class += usize::from(trained.len() > usize::from(same_class));
+        of_other_classes_only += usize::from(!same_class);
     }
     Duplicates {
         features: kind.to_owned(),

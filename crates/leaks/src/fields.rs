@@ -65,8 +65,8 @@ impl<'a> SeenFlow<'a> {
             }
         };
         if field.is_of_hello() {
-            let here = |range: &&FieldRange| range.field == field && range.packet == seen.number;
-            self.hellos.iter().filter(here).copied().for_each(look);
+            let of_field = |range: &&FieldRange| range.field == field && range.packet == seen.number;
+            self.hellos.iter().filter(of_field).copied().for_each(look);
         } else {
             field.locate(seen.packet.view(), &mut look);
         }

@@ -133,12 +133,13 @@ pub(super) fn class_captures(features: &FeatureSet, split: &Split) -> Vec<ClassC
     let named = features.class_names.iter().zip(flows).zip(tested).enumerate();
     named
         .map(|(class, ((name, flows), tested))| {
-            let own: Vec<_> = classes_of.values().filter(|classes| classes.contains(&(class as u32))).collect();
+            let captures_of_class: Vec<_> =
+                classes_of.values().filter(|classes| classes.contains(&(class as u32))).collect();
             ClassCaptures {
                 class: name.clone(),
                 flows,
-                captures: own.len(),
-                captures_of_its_own: own.iter().filter(|classes| classes.len() == 1).count(),
+                captures: captures_of_class.len(),
+                captures_of_its_own: captures_of_class.iter().filter(|classes| classes.len() == 1).count(),
                 tested: tested.into_iter().map(str::to_owned).collect(),
             }
         })

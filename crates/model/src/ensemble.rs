@@ -166,11 +166,14 @@ impl Ensemble {
         }
         let part = |index: usize| {
             let prefix = format!("{index}/");
-            let own = |name: &String| name.strip_prefix(&prefix).map(str::to_owned);
+            let member_name = |name: &String| name.strip_prefix(&prefix).map(str::to_owned);
             let metadata =
-                archive.metadata.iter().filter_map(|(name, text)| Some((own(name)?, text.clone()))).collect();
-            let tensors =
-                archive.tensors.iter().filter_map(|(name, tensor)| Some((own(name)?, tensor.clone()))).collect();
+                archive.metadata.iter().filter_map(|(name, text)| Some((member_name(name)?, text.clone()))).collect();
+            let tensors = archive
+                .tensors
+                .iter()
+                .filter_map(|(name, tensor)| Some((member_name(name)?, tensor.clone())))
+                .collect();
             ModelArchive { metadata, tensors }
         };
         let members = (0..count).map(|index| factory::load(&part(index))).collect::<Result<_, _>>()?;

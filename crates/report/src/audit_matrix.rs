@@ -85,8 +85,8 @@ impl Conditions<'_> {
         let mut conditions = 0_u32;
         let mut eased = |operator: ComparisonOp| {
             conditions += 1;
-            let own = easing * (1.0 + (f64::from(conditions) * 0.618_033_988_749_895).fract());
-            if matches!(operator, ComparisonOp::Le) { own } else { -own }
+            let slack = easing * (1.0 + (f64::from(conditions) * 0.618_033_988_749_895).fract());
+            if matches!(operator, ComparisonOp::Le) { slack } else { -slack }
         };
         let mut cells = Vec::with_capacity(size * size);
         for index in 0..size * size {

@@ -94,7 +94,7 @@ pub(super) fn comparison_table(comparisons: &[Comparison], against_best: bool) -
     }
     let fits = pairs[0].tests(PairedTest::Mcnemar).count();
     let difference = |metric: Metric| Column::number(&format!("{}_difference", metric.key), metric.label);
-    let tells = fits >= MINIMUM_WILCOXON_PAIRS;
+    let is_informative = fits >= MINIMUM_WILCOXON_PAIRS;
     let wilcoxon = Column::number("wilcoxon_adjusted_p_value", "Wilcoxon p");
     let mut table = Table {
         title: "Whether the models differ".to_owned(),
@@ -111,7 +111,7 @@ pub(super) fn comparison_table(comparisons: &[Comparison], against_best: bool) -
             Column::number("mcnemar_adjusted_p_value", "largest p"),
             difference(Metric::MACRO_F1),
             // Over few test sets its p-value cannot be small, so only CSV files include it.
-            if tells { wilcoxon } else { wilcoxon.machine_only() },
+            if is_informative { wilcoxon } else { wilcoxon.machine_only() },
             Column::number("corrected_t_adjusted_p_value", "corrected t p"),
         ],
         ..Table::default()
@@ -144,7 +144,7 @@ pub(super) fn comparison_table(comparisons: &[Comparison], against_best: bool) -
          of each test set: in how many p < 0.05, and the largest p. All p-values are corrected by Holm's method for all \
          pairs of models of the variant."
     ));
-    if fits > 1 && !tells {
+    if fits > 1 && !is_informative {
         table.notes.push(
             "The corrected resampled t-test (Nadeau and Bengio, 2003) is over all test sets, and allows for the flows that they \
              share. Wilcoxon's signed-rank test says nothing over so few; the CSV file has it."

@@ -76,12 +76,12 @@ pub(super) fn decision_costs(records: &[Record], title: &str) -> Result<Option<C
         }
     }
     let figure = |variant: &&str| {
-        let own = rows.iter().enumerate().filter(|(_, row)| row.variant == *variant);
+        let of_variant = rows.iter().enumerate().filter(|(_, row)| row.variant == *variant);
         let point = |(place, row): (usize, &RowKey)| {
             let (cost, score) = (mean(&aggregate, row, COST)?, mean(&aggregate, row, Metric::MACRO_F1)?);
             Some(ScatterPoint { number: place + 1, name: row.model_name(), cost, score })
         };
-        let points: Vec<ScatterPoint> = own.filter_map(point).collect();
+        let points: Vec<ScatterPoint> = of_variant.filter_map(point).collect();
         let title = format!("{title}: cost of a decision ({variant}); numbers refer to the table's rows");
         let cost = "microseconds per decision, one flow at a time";
         (format!("cost-{variant}"), scatter(title, cost, Metric::MACRO_F1.label, &points))

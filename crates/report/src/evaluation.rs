@@ -123,8 +123,8 @@ fn summary(lines: &[&Line], row_of: &Row<'_>, condition: &str, metric: &str) -> 
 /// Returns the tables of an evaluation, one per kind.
 pub(super) fn evaluation_tables(lines: &[Line]) -> Vec<(EvaluationKind, Table)> {
     let tables = KINDS.iter().filter_map(|words| {
-        let own: Vec<&Line> = lines.iter().filter(|line| line.kind == words.kind).collect();
-        (!own.is_empty()).then(|| (words.kind, table(words, &own)))
+        let of_kind: Vec<&Line> = lines.iter().filter(|line| line.kind == words.kind).collect();
+        (!of_kind.is_empty()).then(|| (words.kind, table(words, &of_kind)))
     });
     tables.collect()
 }
@@ -223,15 +223,15 @@ pub(super) fn evaluation_figures(lines: &[Line], title: &str) -> Vec<(String, Fi
     let of_kind = |kind: EvaluationKind| lines.iter().filter(|line| line.kind == kind).collect::<Vec<&Line>>();
     let early = of_kind(EvaluationKind::FirstPackets);
     for variant in in_order(early.iter().map(|line| line.variant.as_str())) {
-        let own: Vec<&Line> = early.iter().copied().filter(|line| line.variant == variant).collect();
-        let rows = in_order(own.iter().map(|line| row(line)));
-        let counts: Vec<usize> = in_order(own.iter().filter_map(|line| line.condition.parse().ok()));
+        let of_variant: Vec<&Line> = early.iter().copied().filter(|line| line.variant == variant).collect();
+        let rows = in_order(of_variant.iter().map(|line| row(line)));
+        let counts: Vec<usize> = in_order(of_variant.iter().filter_map(|line| line.condition.parse().ok()));
         let curve = |(series, row): (usize, &Row<'_>)| Curve {
             series,
             points: counts
                 .iter()
                 .filter_map(|count| {
-                    let found = summary(&own, row, &count.to_string(), Metric::MACRO_F1.key)?;
+                    let found = summary(&of_variant, row, &count.to_string(), Metric::MACRO_F1.key)?;
                     Some(CurvePoint { x: *count as f64, y: found.mean, interval: found.interval })
                 })
                 .collect(),

@@ -214,25 +214,27 @@ impl Ladder {
                 counted.push((row, Counted { rung, classes, repeats: Vec::new(), named: Vec::new(), fits: 0 }));
                 counted.len() - 1
             });
-            let own = &mut counted[place].1;
-            let classes = own.classes.len();
-            if predictions.classes != own.classes {
+            let current = &mut counted[place].1;
+            let classes = current.classes.len();
+            if predictions.classes != current.classes {
                 return Err(file_error(&path, "classes differ from those of the other folds; run the ladder again"));
             }
-            own.fits += 1;
+            current.fits += 1;
             let named = (key.seed, key.fold / options.folds.max(1));
-            let repeat = own.named.iter().position(|other| *other == named).unwrap_or_else(|| {
-                own.named.push(named);
-                own.repeats.push(BTreeMap::new());
-                own.named.len() - 1
+            let repeat = current.named.iter().position(|other| *other == named).unwrap_or_else(|| {
+                current.named.push(named);
+                current.repeats.push(BTreeMap::new());
+                current.named.len() - 1
             });
             for ((flow, &label), &predicted) in
                 predictions.flows.iter().zip(&predictions.labels).zip(&predictions.predicted)
             {
                 let capture = flow.rsplit_once('#').map_or(flow.as_str(), |(capture, _)| capture);
-                let counts = match own.repeats[repeat].get_mut(capture) {
+                let counts = match current.repeats[repeat].get_mut(capture) {
                     Some(counts) => counts,
-                    None => own.repeats[repeat].entry(capture.to_owned()).or_insert_with(|| vec![0; classes * classes]),
+                    None => {
+                        current.repeats[repeat].entry(capture.to_owned()).or_insert_with(|| vec![0; classes * classes])
+                    }
                 };
                 counts[label as usize * classes + predicted as usize] += 1;
             }

@@ -83,17 +83,19 @@ pub(super) fn rungs_table(ladder: &Ladder, leaks: &[SplitLeaks]) -> Table {
     };
     for size in &ladder.sizes {
         let Some((rung, masked)) = Rung::of_variant(&size.variant) else { continue };
-        let own: Vec<_> = leaks.iter().filter(|leak| leak.variant == size.variant).map(|leak| &leak.report).collect();
-        let best = best_field(&own);
-        let ceiling = own.first().and_then(|report| report.ceilings.iter().find(|ceiling| ceiling.input == "bytes"));
+        let reports: Vec<_> =
+            leaks.iter().filter(|leak| leak.variant == size.variant).map(|leak| &leak.report).collect();
+        let best = best_field(&reports);
+        let ceiling =
+            reports.first().and_then(|report| report.ceilings.iter().find(|ceiling| ceiling.input == "bytes"));
         table.rows.push(vec![
             Cell::text(rung.heading),
             Cell::text(masks(masked)),
             Cell::count(size.classes),
             Cell::count(size.rows),
             Cell::count(size.captures.len()),
-            Cell::number_or_absent(duplicate_share(&own, "bytes").map(|share| 100.0 * share), 1),
-            Cell::number_or_absent(shared_captures(&own).map(|share| 100.0 * share), 1),
+            Cell::number_or_absent(duplicate_share(&reports, "bytes").map(|share| 100.0 * share), 1),
+            Cell::number_or_absent(shared_captures(&reports).map(|share| 100.0 * share), 1),
             best.as_ref().map_or(Cell::Absent, |(field, _)| Cell::text(field)),
             Cell::number_or_absent(best.as_ref().map(|(_, score)| *score), 3),
             Cell::number_or_absent(ceiling.map(|ceiling| ceiling.accuracy), 3),

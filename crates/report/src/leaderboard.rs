@@ -294,8 +294,8 @@ fn ranks(rows: &[Row]) -> Result<Option<Ranks>, ReportError> {
     let mut groups = vec![String::new(); rows.len()];
     for (number, group) in test.groups().iter().enumerate() {
         for place in group.clone() {
-            let own = &mut groups[order[place]];
-            *own += &format!("{}{}", if own.is_empty() { "" } else { " " }, number + 1);
+            let numbers = &mut groups[order[place]];
+            *numbers += &format!("{}{}", if numbers.is_empty() { "" } else { " " }, number + 1);
         }
     }
     let note = format!(
@@ -312,14 +312,14 @@ fn board_rankings(entries: &[BoardEntry]) -> Result<Vec<(Figure, Table)>, Report
     // If several runs have the same row, none represents the model.
     let mut rows: BTreeMap<(TableKey, RowKey), Vec<Vec<Record>>> = BTreeMap::new();
     for entry in entries {
-        let mut own: BTreeMap<(TableKey, RowKey), Vec<Record>> = BTreeMap::new();
+        let mut of_run: BTreeMap<(TableKey, RowKey), Vec<Record>> = BTreeMap::new();
         let scores = entry.run.records.iter().filter(|record| record.class.is_none() && record.metric == SCORE.key);
         for record in scores {
             let RunKey { experiment, dataset, size, .. } = record.key.clone();
             let row = (TableKey { experiment, dataset, size }, RowKey::of(&record.key));
-            own.entry(row).or_default().push(record.clone());
+            of_run.entry(row).or_default().push(record.clone());
         }
-        own.into_iter().for_each(|(row, records)| rows.entry(row).or_default().push(records));
+        of_run.into_iter().for_each(|(row, records)| rows.entry(row).or_default().push(records));
     }
     let alone = rows.into_values().filter(|runs| runs.len() == 1);
     let records: Vec<Record> = alone.flatten().flatten().collect();

@@ -309,15 +309,15 @@ pub(super) fn best_field(reports: &[&LeakReport]) -> Option<(String, f64)> {
 fn confounding(report: &LeakReport) -> String {
     let single: Vec<&str> =
         report.classes.iter().filter(|class| class.captures == 1).map(|class| class.class.as_str()).collect();
-    let own = report.classes.iter().filter(|class| class.captures == class.captures_of_its_own).count();
+    let exclusive = report.classes.iter().filter(|class| class.captures == class.captures_of_its_own).count();
     let from_one = match single.len() {
         0 => "every class comes from several captures".to_owned(),
         count if count == report.classes.len() => "every class comes from one capture".to_owned(),
         _ => format!("from one capture only: {}", single.join(", ")),
     };
     format!(
-        "{from_one}; {own} of {} classes share no capture with another class, so that whatever names the capture names the \
-         class",
+        "{from_one}; {exclusive} of {} classes share no capture with another class, so that whatever names the \
+         capture names the class",
         report.classes.len()
     )
 }

@@ -53,13 +53,13 @@ pub(super) fn sweep_tables(records: &[Record]) -> Result<Vec<Table>, ReportError
     for (key, aggregate) in aggregate(records)? {
         let axes = axes(&aggregate);
         let rows = aggregate.rows();
-        let own = rows.iter().any(|row| coordinates(&row.variant).0.is_some());
+        let has_base = rows.iter().any(|row| coordinates(&row.variant).0.is_some());
         let mut columns = vec![Column::text("model", "model"), Column::text("input", "input")];
         let implementation = Column::text("implementation", "implementation");
         let fast = rows.iter().all(|row| row.is_default_implementation());
         columns.push(if fast { implementation.machine_only() } else { implementation });
         let variant = Column::text("variant", "variant");
-        columns.push(if own { variant } else { variant.machine_only() });
+        columns.push(if has_base { variant } else { variant.machine_only() });
         columns.extend(axes.iter().map(|axis| Column::text(axis, axis)));
         for metric in METRICS {
             columns.push(Column::metric(metric));
@@ -73,8 +73,8 @@ pub(super) fn sweep_tables(records: &[Record]) -> Result<Vec<Table>, ReportError
             ..Table::default()
         };
         for row in &rows {
-            let (own, point) = coordinates(&row.variant);
-            let variant = own.unwrap_or_default();
+            let (base, point) = coordinates(&row.variant);
+            let variant = base.unwrap_or_default();
             let mut cells: Vec<Cell> =
                 [&row.model, &row.input, &row.implementation].map(|text| Cell::Text(text.clone())).into();
             cells.push(Cell::Text(variant.to_owned()));

@@ -137,10 +137,10 @@ impl<'a> Assignment<'a> {
     /// part.
     fn change(&self, group: &Group<'_>, part: usize, enters: bool) -> f64 {
         let mut change = 0.0;
-        for (class, &own) in group.counts.iter().enumerate().filter(|(_, own)| **own > 0) {
-            let own = if enters { own as f64 } else { -(own as f64) };
+        for (class, &count) in group.counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+            let count = if enters { count as f64 } else { -(count as f64) };
             let distance = self.counts[part][class] as f64 - self.goal.targets[part][class];
-            change += (own * own + 2.0 * own * distance) / (self.class_sizes[class] * self.class_sizes[class]);
+            change += (count * count + 2.0 * count * distance) / (self.class_sizes[class] * self.class_sizes[class]);
         }
         change
     }

@@ -65,9 +65,9 @@ pub(super) fn components(groups: &[&Group<'_>], classes: usize) -> Vec<Component
         group.counts.iter().enumerate().filter(|(_, count)| **count > 0).map(|(class, _)| class).collect()
     };
     for group in groups {
-        let own: Vec<usize> = classes_of(group).into_iter().map(|class| lowest[class]).collect();
-        if let Some(&least) = own.iter().min() {
-            lowest.iter_mut().filter(|class| own.contains(class)).for_each(|class| *class = least);
+        let lowest_of_group: Vec<usize> = classes_of(group).into_iter().map(|class| lowest[class]).collect();
+        if let Some(&least) = lowest_of_group.iter().min() {
+            lowest.iter_mut().filter(|class| lowest_of_group.contains(class)).for_each(|class| *class = least);
         }
     }
     let mut found: BTreeMap<usize, Component> = BTreeMap::new();
@@ -104,8 +104,8 @@ pub(super) fn draw(
                 }
             }
             _ => {
-                let own: Vec<&Group<'_>> = component.groups.iter().map(|&group| groups[group]).collect();
-                let chosen = draw_shared(&own, &component.classes, share, purpose, seed)?;
+                let members: Vec<&Group<'_>> = component.groups.iter().map(|&group| groups[group]).collect();
+                let chosen = draw_shared(&members, &component.classes, share, purpose, seed)?;
                 for (&group, chosen) in component.groups.iter().zip(chosen) {
                     drawn[group] = chosen;
                 }
@@ -121,16 +121,16 @@ fn draw_of_one_class(sizes: &[usize], share: Share, purpose: &str, seed: u64) ->
     // At most one group is larger than half the class, so of two groups at least one can be drawn.
     let eligible: Vec<usize> =
         (0..sizes.len()).filter(|&group| sizes.len() > 1 && sizes[group] as f64 <= share.most * total).collect();
-    let own: Vec<usize> = eligible.iter().map(|&group| sizes[group]).collect();
-    let flows = own.iter().sum::<usize>() as f64;
-    if own.is_empty() {
+    let eligible_sizes: Vec<usize> = eligible.iter().map(|&group| sizes[group]).collect();
+    let flows = eligible_sizes.iter().sum::<usize>() as f64;
+    if eligible_sizes.is_empty() {
         return Vec::new();
     }
     // One bin is drawn; every other bin contains a group that stays, in addition to the groups that are too large.
-    let fewest = (share.keep + 1).saturating_sub(sizes.len() - own.len()).clamp(1, own.len());
-    let bins = ((flows / (share.wanted * total)).round() as usize).clamp(fewest, own.len());
+    let fewest = (share.keep + 1).saturating_sub(sizes.len() - eligible_sizes.len()).clamp(1, eligible_sizes.len());
+    let bins = ((flows / (share.wanted * total)).round() as usize).clamp(fewest, eligible_sizes.len());
     let (round, turn) = (seed / bins as u64, (seed % bins as u64) as usize);
-    let dealt = deal(&own, bins, purpose, round);
+    let dealt = deal(&eligible_sizes, bins, purpose, round);
     eligible.into_iter().zip(dealt).filter(|(_, bin)| *bin == turn).map(|(group, _)| group).collect()
 }
 

@@ -150,9 +150,9 @@ pub fn read_splits(path: &Path, features: &FeatureSet, seed: u64) -> Result<Vec<
             })
         };
         if let Some(column) = seed_column {
-            let own = number(column)?;
-            seeds.insert(own);
-            if own != seed {
+            let stated = number(column)?;
+            seeds.insert(stated);
+            if stated != seed {
                 continue;
             }
         }

@@ -91,12 +91,12 @@ pub(super) fn grouped_folds(
                 let sizes: Vec<usize> = component.groups.iter().map(|&group| groups[group].counts[class]).collect();
                 let purpose = format!("split, folds {}", flows.class_names[class]);
                 let dealt = deal(&sizes, folds.min(sizes.len()), &purpose, seed);
-                let own = drawn_folds(folds, sizes.len(), &purpose, seed);
-                dealt.into_iter().map(|bin| own[bin]).collect()
+                let fold_of_bin = drawn_folds(folds, sizes.len(), &purpose, seed);
+                dealt.into_iter().map(|bin| fold_of_bin[bin]).collect()
             }
             shared => {
-                let own: Vec<&Group<'_>> = component.groups.iter().map(|&group| groups[group]).collect();
-                shared_folds(flows, by, &own, shared, folds, seed)?
+                let members: Vec<&Group<'_>> = component.groups.iter().map(|&group| groups[group]).collect();
+                shared_folds(flows, by, &members, shared, folds, seed)?
             }
         };
         for (&group, fold) in component.groups.iter().zip(dealt) {
@@ -105,7 +105,7 @@ pub(super) fn grouped_folds(
     }
     (0..folds)
         .map(|fold| {
-            let tested: Vec<bool> = fold_of.iter().map(|&own| own == fold).collect();
+            let tested: Vec<bool> = fold_of.iter().map(|&assigned| assigned == fold).collect();
             divided(flows, &groups, &tested, fractions, seed::derive(seed, &format!("fold {fold}")))
         })
         .collect()
@@ -114,12 +114,12 @@ pub(super) fn grouped_folds(
 /// Returns the folds of a class with this many groups: all folds in order, or a random choice of as many as it has
 /// groups.
 fn drawn_folds(folds: usize, groups: usize, purpose: &str, seed: u64) -> Vec<usize> {
-    let mut own: Vec<usize> = (0..folds).collect();
+    let mut chosen: Vec<usize> = (0..folds).collect();
     if groups < folds {
-        own.shuffle(&mut seed::generator(seed, &format!("{purpose}, which folds")));
-        own.truncate(groups);
+        chosen.shuffle(&mut seed::generator(seed, &format!("{purpose}, which folds")));
+        chosen.truncate(groups);
     }
-    own
+    chosen
 }
 
 /// Assigns groups, some of which have several classes, to folds: from the largest to the smallest, groups of similar

@@ -86,11 +86,16 @@ fn lacks(features: &FeatureSet, rows: &[usize], options: &SplitOptions) -> Resul
         return Ok(Some(lacks));
     }
     let groups = |needed: usize, by| {
-        let own: BTreeSet<_> = rows.iter().map(|&row| group_of(&features.provenance[row], by)).collect();
+        let found: BTreeSet<_> = rows.iter().map(|&row| group_of(&features.provenance[row], by)).collect();
         let problem = || {
-            format!("it is in {} {}{}, and needs {needed}", own.len(), by.name(), if own.len() == 1 { "" } else { "s" })
+            format!(
+                "it is in {} {}{}, and needs {needed}",
+                found.len(),
+                by.name(),
+                if found.len() == 1 { "" } else { "s" }
+            )
         };
-        (own.len() < needed).then(problem)
+        (found.len() < needed).then(problem)
     };
     Ok(match (options.method, options.group) {
         (SplitMethod::Stratified | SplitMethod::Temporal, _) => flows(stratified::PARTS),

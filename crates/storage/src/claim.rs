@@ -341,15 +341,15 @@ mod tests {
         // A folder in its place can be neither read nor removed as a file; nor can a dangling link be read.
         std::fs::create_dir(&path).unwrap();
         std::fs::write(path.join("own"), "").unwrap();
-        let (mut whom, mut looks) = (Vec::new(), 0);
+        let (mut names, mut looks) = (Vec::new(), 0);
         let counted = || {
             looks += 1;
             none()
         };
         let started = Instant::now();
-        drop(ours(claim_within(&path, short, counted, |name| whom.push(name.to_owned()))));
+        drop(ours(claim_within(&path, short, counted, |name| names.push(name.to_owned()))));
         assert!(started.elapsed() >= short && looks < 40, "{looks} looks in {:?}", started.elapsed());
-        assert!(whom.len() == 1 && whom[0].contains("cannot be read"), "{whom:?}");
+        assert!(names.len() == 1 && names[0].contains("cannot be read"), "{names:?}");
         assert!(path.join("own").exists());
         #[cfg(unix)]
         {
@@ -405,7 +405,7 @@ mod tests {
                     File::options().write(true).open(&path).unwrap().set_modified(SystemTime::now()).unwrap();
                 }
             });
-            drop(ours(claim_within(&path, silence, nothing, |whom| waited_for.push(whom.to_owned()))));
+            drop(ours(claim_within(&path, silence, nothing, |name| waited_for.push(name.to_owned()))));
         });
         assert!(start.elapsed() >= beat * beats + silence, "{:?}", start.elapsed());
         assert_eq!(waited_for, [format!("process {} on h", this.pid)]);

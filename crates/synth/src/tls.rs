@@ -293,9 +293,9 @@ pub(super) fn handshake_messages(draw: &mut Draw, settings: &TlsSettings) -> Vec
         return messages;
     }
     let subject = settings.server_name.clone().unwrap_or_else(|| format!("{}.example", draw.word(8)));
-    let own = certificate(draw, &subject, "Example Intermediate");
+    let leaf = certificate(draw, &subject, "Example Intermediate");
     let intermediate = certificate(draw, "Example Intermediate", "Example Root");
-    let chain = [with_length24(&own), with_length24(&intermediate)].concat();
+    let chain = [with_length24(&leaf), with_length24(&intermediate)].concat();
     flight.extend(record(HANDSHAKE, 0x0303, &handshake(11, &with_length24(&chain))));
     let mut exchange = vec![3, 0x00, 0x17, 65, 4];
     draw.append(&mut exchange, 64);

@@ -47,7 +47,7 @@ pub(super) fn expected(
         Implementation::Reference => TAPE,
     };
     // On a GPU, a batch is in the GPU's memory.
-    let here = if size.device == Device::Cpu { tape } else { 0.0 };
+    let on_processor = if size.device == Device::Cpu { tape } else { 0.0 };
     let packets_of = |rows: usize| rows as f64 * size.packets as f64;
     let all = size.training() as f64 + size.validation as f64;
 
@@ -57,7 +57,7 @@ pub(super) fn expected(
     let elmo_batch = packets_of(size.training()).min(elmo.batch as f64);
     let pretraining = ExpectedMemory::default()
         .and(ELMO, parameters(&elmo_specifications(elmo, VOCABULARY, size.bytes)))
-        .and(ELMO_BATCH, states(elmo_batch) * in_training * FLOAT * here);
+        .and(ELMO_BATCH, states(elmo_batch) * in_training * FLOAT * on_processor);
 
     // Tokens, their places and, during the draw, their hashes.
     let drawn = if elmo.corpus.is_empty() { 0.0 } else { elmo.corpus_packets as f64 };
@@ -73,7 +73,7 @@ pub(super) fn expected(
     let encoding = ExpectedMemory::default()
         .and(TOKENS, encoded(all.max(size.predicted as f64)) + stored)
         .and(ELMO, parameters(&elmo_specifications(elmo, VOCABULARY, size.bytes)) / 2.0)
-        .and(ELMO, states(at_once) * layers * 6.0 * hidden * FLOAT * here + at_once * vector);
+        .and(ELMO, states(at_once) * layers * 6.0 * hidden * FLOAT * on_processor + at_once * vector);
 
     // Layers as encoded (twice), mixed packets and their gradient; for every step, what the LSTM reads, its normalised
     // values and their gradient, gates to states, two normalisations, and attention, with one score per pair of steps.
@@ -85,14 +85,14 @@ pub(super) fn expected(
     let training = ExpectedMemory::default()
         .and(TOKENS, encoded(all))
         .and(LSTM, parameters(&classifier_specifications(options, classes)) * averaged)
-        .and(BATCH, flows * size.packets as f64 * (of_packet + steps * of_step) * FLOAT * here.max(0.3))
+        .and(BATCH, flows * size.packets as f64 * (of_packet + steps * of_step) * FLOAT * on_processor.max(0.3))
         .and(ROWS, matrix(size.predicted.max(size.validation), classes, 12));
     let training = if options.encoder.trains() {
         // The ELMo is trained in the same steps, without the language model's head.
         let batch = (size.training() as f64).min(options.batch as f64) * size.packets as f64;
         training
             .and(ELMO, parameters(&encoder_specifications(elmo, VOCABULARY, size.bytes)) * averaged)
-            .and(BATCH, states(batch) * (layers * 7.0 * hidden + 4.0 * hidden) * FLOAT * here)
+            .and(BATCH, states(batch) * (layers * 7.0 * hidden + 4.0 * hidden) * FLOAT * on_processor)
     } else {
         training
     };

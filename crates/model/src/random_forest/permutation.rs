@@ -35,8 +35,8 @@ pub(super) fn permutation_importances(
                 });
                 hits.count() as f64
             };
-            let own = |at: usize, column: u32| training.matrix[(rows[at], column as usize)];
-            let before = right(&own);
+            let unshuffled = |at: usize, column: u32| training.matrix[(rows[at], column as usize)];
+            let before = right(&unshuffled);
             let mut used: Vec<u32> =
                 tree.nodes.iter().map(|node| node.column).filter(|&column| column != LEAF).collect();
             used.sort_unstable();
@@ -49,8 +49,9 @@ pub(super) fn permutation_importances(
                         for last in (1..order.len()).rev() {
                             order.swap(last, generator.random_range(0..=last as u64) as usize);
                         }
-                        let value =
-                            |at: usize, column: u32| own(if column == shuffled { order[at] } else { at }, column);
+                        let value = |at: usize, column: u32| {
+                            unshuffled(if column == shuffled { order[at] } else { at }, column)
+                        };
                         lost += before - right(&value);
                     }
                     (shuffled, lost / (repeats * rows.len()) as f64)

@@ -105,8 +105,8 @@ fn items_table(title: &str, items: &[Value], left_out: &[&str]) -> Table {
     }
     let mut keys: Vec<&String> = Vec::new();
     for (key, value) in flat.iter().flatten() {
-        let tells = !value.is_null() && value.as_array().is_none_or(|items| !items.is_empty());
-        if tells && !left_out.contains(&key.as_str()) && !keys.contains(&key) {
+        let has_content = !value.is_null() && value.as_array().is_none_or(|items| !items.is_empty());
+        if has_content && !left_out.contains(&key.as_str()) && !keys.contains(&key) {
             keys.push(key);
         }
     }

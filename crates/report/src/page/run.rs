@@ -104,8 +104,12 @@ impl<'a> RunSection<'a> {
 /// Returns the first of the runs before with the same captures.
 fn captures_of<'a>(run: &ReportedRun, before: &'a [ReportedRun]) -> Option<&'a str> {
     let captures = |run: &'a ReportedRun| run.stored.information.get("captures");
-    let own = run.stored.information.get("captures").filter(|own| own.as_array().is_some_and(|own| own.len() > 3))?;
-    before.iter().find(|other| captures(other) == Some(own)).map(|other| other.stored.name.as_str())
+    let listed = run
+        .stored
+        .information
+        .get("captures")
+        .filter(|listed| listed.as_array().is_some_and(|listed| listed.len() > 3))?;
+    before.iter().find(|other| captures(other) == Some(listed)).map(|other| other.stored.name.as_str())
 }
 
 /// Formats a time as `2026-03-01 09:30 UTC`, without seconds.

@@ -105,15 +105,16 @@ vectorised! {
         let all = weights.iter().sum::<f32>();
         let mut loss = 0.0;
         for (row, &target) in logits.chunks_exact_mut(weights.len()).zip(targets) {
-            let own = kept * weights[target as usize];
-            let share = own + spread * all;
+            let target_weight = kept * weights[target as usize];
+            let share = target_weight + spread * all;
             let weighted = row.iter().zip(weights).map(|(logit, weight)| f64::from(*weight) * f64::from(*logit));
-            let of_targets = f64::from(own) * f64::from(row[target as usize]) + f64::from(spread) * weighted.sum::<f64>();
+            let of_targets =
+                f64::from(target_weight) * f64::from(row[target as usize]) + f64::from(spread) * weighted.sum::<f64>();
             let (largest, sum) = exponentials::<FUSED>(row);
             loss += f64::from(share) * (f64::from(sum).ln() + f64::from(largest)) - of_targets;
             let factor = scale * share / sum;
             row.iter_mut().zip(weights).for_each(|(value, weight)| *value = *value * factor - scale * spread * weight);
-            row[target as usize] -= scale * own;
+            row[target as usize] -= scale * target_weight;
         }
         loss
     }

@@ -231,8 +231,8 @@ pub(super) fn classifier_loss(parameters: &Parameters, activation: Activation, b
         let weight = |class: usize| f64::from(batch.loss.weights[class]);
         let smoothing = f64::from(batch.loss.smoothing);
         let others = (0..logits.len()).map(|class| weight(class) * cross_entropy(&logits, class)).sum::<f64>();
-        let own = weight(label as usize) * cross_entropy(&logits, label as usize);
-        (1.0 - smoothing) * own + smoothing / logits.len() as f64 * others
+        let target = weight(label as usize) * cross_entropy(&logits, label as usize);
+        (1.0 - smoothing) * target + smoothing / logits.len() as f64 * others
     };
     let weights = batch.labels.iter().map(|&label| f64::from(batch.loss.weights[label as usize]));
     flows.iter().zip(batch.labels).map(loss_of).sum::<f64>() / weights.sum::<f64>()
