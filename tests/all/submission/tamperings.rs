@@ -459,7 +459,7 @@ pub(super) const PLAIN_TAMPERINGS: &[Tampering] = &[
         &["comparisons: comparisons.csv: line 5 is nothing, but recomputed "],
     ),
     (
-        "captures on both sides are not told",
+        "captures on both sides are not stated",
         |t| {
             t.edit_json("leaks.json", |leaks| {
                 for report in leaks.as_array_mut().unwrap() {
@@ -593,7 +593,7 @@ pub(super) const TUNED_TAMPERINGS: &[Tampering] = &[
         ],
     ),
     (
-        "a setting that was tried is not told",
+        "a setting that was tried is not stated",
         |t| t.retain_lines("records.csv", |line| !(line.contains("tuning_macro_f1") && line.contains(",k = 9,"))),
         &["2 settings were tried, but the experiment has 3"],
     ),
