@@ -190,6 +190,10 @@ fn line(entry: &ManifestEntry) -> String {
     if entry.out_of_order > 0 {
         parts.push(format!("{} out of order (reordercap sorts them)", count(entry.out_of_order as usize, "packet")));
     }
+    if entry.fractions_out_of_range > 0 {
+        let packets = count(entry.fractions_out_of_range as usize, "packet");
+        parts.push(format!("{packets} with a fraction of a second beyond the file's resolution"));
+    }
     parts.extend(entry.sha256.as_ref().map(|sha256| format!("sha256 {sha256}")));
     let labels: Vec<String> = entry.labels.iter().map(|(column, value)| format!("{column}={value}")).collect();
     if !labels.is_empty() {

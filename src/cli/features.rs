@@ -93,8 +93,8 @@ pub(super) struct FeaturesArguments {
     /// Split a flow's time into active and idle periods at gaps longer than this many seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = FlowOptions::default().activity_timeout)]
     activity_timeout: f64,
-    /// Which packet of a tunnel (GRE, IP in IP, VXLAN, GTP-U, Teredo) defines the flow: the `outer` packet, or the
-    /// `inner` one that it carries.
+    /// Which packet of a tunnel (GRE, IP in IP, VXLAN, GTP-U, Teredo and others) defines the flow: the `outer` packet, or
+    /// the `inner` one that it carries.
     #[arg(long, value_name = "WHICH", default_value = "outer", value_parser = tunnels)]
     tunnels: Tunnels,
     /// Number of first packets of a flow that are kept with their bytes; 6 by default.

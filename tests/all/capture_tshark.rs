@@ -1,12 +1,15 @@
 //! Compares every packet of real captures with tshark: number, time, endpoints, transport protocol and length, of the
 //! outermost packet and, with decapsulation, of the innermost. Skipped if the captures or tshark are missing.
+//!
+//! tcpdump's own test captures are compared if `ETCBENCH_TCPDUMP_TESTS` is their folder (`tests` in tcpdump's
+//! sources). It takes about ten minutes, since tshark starts once for each of them.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use etcbench::capture::{CaptureReader, CaptureSource, ReaderOptions, Transport, Tunnels};
+use etcbench::capture::{CaptureError, CaptureReader, CaptureSource, ReaderOptions, Transport, Tunnels};
 
 /// The facts of a packet that both report.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,21 +23,29 @@ struct Row {
     length: u32,
 }
 
-/// Returns the packets of a capture by number, its number of records, and whether it is damaged.
+/// The packets of a capture by number, its number of records, and whether it is damaged or its link type refused.
 struct Ours {
     rows: BTreeMap<u64, Row>,
     records: u64,
     damaged: bool,
+    refused: bool,
 }
 
 fn ours(path: &Path, tunnels: Tunnels) -> Ours {
     let options = ReaderOptions { tunnels, ..ReaderOptions::default() };
     let mut reader = match CaptureReader::open_with(&CaptureSource::file(path), &options) {
         Ok(reader) => reader,
+        Err(CaptureError::UnsupportedLinkType { .. }) => return refused(),
         Err(error) => panic!("{error}"),
     };
     let mut rows = BTreeMap::new();
-    while let Some(packet) = reader.next_packet().unwrap() {
+    loop {
+        let packet = match reader.next_packet() {
+            Ok(Some(packet)) => packet,
+            Ok(None) => break,
+            Err(CaptureError::UnsupportedLinkType { .. }) => return refused(),
+            Err(error) => panic!("{error}"),
+        };
         // tshark shows no ports for fragments after the first.
         if packet.fragment.is_none_or(|fragment| fragment.offset == 0) {
             let row = Row {
@@ -48,7 +59,11 @@ fn ours(path: &Path, tunnels: Tunnels) -> Ours {
         }
     }
     let summary = reader.summary();
-    Ours { rows, records: summary.packets, damaged: summary.damage.is_some() }
+    Ours { rows, records: summary.packets, damaged: summary.damage.is_some(), refused: false }
+}
+
+fn refused() -> Ours {
+    Ours { rows: BTreeMap::new(), records: 0, damaged: false, refused: true }
 }
 
 const FIELDS: [&str; 13] = [
@@ -147,63 +162,104 @@ fn theirs(paths: &[PathBuf], records: &[u64], folder: &Path) -> Vec<Theirs> {
     result
 }
 
-#[test]
-fn every_packet_is_what_tshark_says() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/ndpi/pcap");
-    let Ok(entries) = std::fs::read_dir(&folder) else {
+/// Returns the regular files of a folder in order of their names; if it or tshark is missing, prints that.
+fn captures(folder: &Path) -> Option<Vec<PathBuf>> {
+    let Ok(entries) = std::fs::read_dir(folder) else {
         println!("skipped: {} is missing", folder.display());
-        return;
+        return None;
     };
     if Command::new("tshark").arg("--version").output().is_err() || Command::new("mergecap").arg("-h").output().is_err()
     {
         println!("skipped: tshark or mergecap is missing");
-        return;
+        return None;
     }
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).collect();
     paths.sort();
+    Some(paths)
+}
+
+/// A capture, outer or inner, the number of packets that differ, and the reason.
+type Known = (&'static str, &'static str, usize, &'static str);
+
+/// Compares the packets of captures, and the differences with those that are known. `together` allows captures to share
+/// a run of tshark, which must support all their link types.
+fn compare(paths: &[PathBuf], together: bool, known: &[Known]) {
     let temporary = tempfile::tempdir().unwrap();
+    let outer: Vec<Ours> = paths.iter().map(|path| ours(path, Tunnels::Outer)).collect();
+    let inner: Vec<Ours> = paths.iter().map(|path| ours(path, Tunnels::Inner)).collect();
+    let is_sound = |place: &usize| together && !outer[*place].damaged && !outer[*place].refused;
+    let (sound, others): (Vec<usize>, Vec<usize>) = (0..paths.len()).partition(is_sound);
+    let sound_paths: Vec<PathBuf> = sound.iter().map(|&place| paths[place].clone()).collect();
+    let records: Vec<u64> = sound.iter().map(|&place| outer[place].records).collect();
+    let mut theirs_by_place = BTreeMap::new();
+    if !sound.is_empty() {
+        theirs_by_place.extend(sound.into_iter().zip(theirs(&sound_paths, &records, temporary.path())));
+    }
+    theirs_by_place.extend(others.into_iter().map(|place| (place, tshark(&paths[place]))));
+
     let mut found: BTreeMap<(String, &str), Vec<String>> = BTreeMap::new();
-    let (mut compared, mut equal) = (0, 0);
-    for tunnels in [Tunnels::Outer, Tunnels::Inner] {
-        let read: Vec<Ours> = paths.iter().map(|path| ours(path, tunnels)).collect();
-        let (sound, damaged): (Vec<usize>, Vec<usize>) = (0..paths.len()).partition(|&place| !read[place].damaged);
-        let sound_paths: Vec<PathBuf> = sound.iter().map(|&place| paths[place].clone()).collect();
-        let records: Vec<u64> = sound.iter().map(|&place| read[place].records).collect();
-        let sound_rows = theirs(&sound_paths, &records, temporary.path());
-        let damaged_rows = damaged.iter().map(|&place| tshark(&paths[place]));
-        for (place, theirs) in sound.iter().copied().zip(sound_rows).chain(damaged.iter().copied().zip(damaged_rows)) {
-            let name = paths[place].file_name().unwrap().to_string_lossy().into_owned();
-            for number in 1..=read[place].records {
-                let ours = read[place].rows.get(&number);
+    let (mut compared, mut equal, mut same_counts) = (0, 0, 0);
+    for (&place, theirs) in &theirs_by_place {
+        let name = paths[place].file_name().unwrap().to_string_lossy().into_owned();
+        let last = theirs.keys().next_back().copied().unwrap_or(0);
+        for (which, ours) in [("outer", &outer[place]), ("inner", &inner[place])] {
+            let mut counts = (0, 0);
+            for number in 1..=ours.records.max(last) {
+                let ours = ours.rows.get(&number);
                 let theirs = theirs
                     .get(&number)
-                    .and_then(|(outer, inner)| if tunnels == Tunnels::Outer { outer.as_ref() } else { inner.as_ref() });
+                    .and_then(|(outer, inner)| if which == "outer" { outer } else { inner }.as_ref());
                 compared += 1;
+                counts = (counts.0 + usize::from(ours.is_some()), counts.1 + usize::from(theirs.is_some()));
                 if ours == theirs {
                     equal += 1;
                 } else {
-                    let which = if tunnels == Tunnels::Outer { "outer" } else { "inner" };
                     let line = format!("{number}: here {ours:?}, tshark {theirs:?}");
                     found.entry((name.clone(), which)).or_default().push(line);
                 }
             }
+            same_counts += usize::from(which == "outer" && counts.0 == counts.1 && !ours.refused);
         }
     }
     println!("{equal} of {compared} packets are the same");
+    let refused = outer.iter().filter(|ours| ours.refused).count();
+    println!("{same_counts} of {} captures have as many outermost packets, {refused} are refused", paths.len());
     for ((name, which), lines) in &found {
         let reason =
-            KNOWN.iter().find(|known| (known.0, known.1) == (name, which)).map_or("not explained", |known| known.3);
+            known.iter().find(|known| (known.0, known.1) == (name, which)).map_or("not explained", |known| known.3);
         println!("{name} {which}: {} differ: {reason}", lines.len());
         lines.iter().take(3).for_each(|line| println!("  {line}"));
     }
     let counts: Vec<(&str, &str, usize)> =
         found.iter().map(|((name, which), lines)| (name.as_str(), *which, lines.len())).collect();
-    let known: Vec<(&str, &str, usize)> = KNOWN.iter().map(|&(name, which, count, _)| (name, which, count)).collect();
+    let known: Vec<(&str, &str, usize)> = known.iter().map(|&(name, which, count, _)| (name, which, count)).collect();
     assert_eq!(counts, known);
 }
 
-/// Captures in which packets differ: outer or inner, the number, and the reason.
-const KNOWN: [(&str, &str, usize, &str); 4] = [
+#[test]
+fn every_packet_is_what_tshark_says() {
+    if let Some(paths) = captures(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/ndpi/pcap")) {
+        compare(&paths, true, &KNOWN);
+    }
+}
+
+#[test]
+fn every_packet_of_tcpdumps_tests_is_what_tshark_says() {
+    let Some(folder) = std::env::var_os("ETCBENCH_TCPDUMP_TESTS") else {
+        println!("skipped: ETCBENCH_TCPDUMP_TESTS is not set");
+        return;
+    };
+    let Some(mut paths) = captures(Path::new(&folder)) else { return };
+    let is_capture = |path: &PathBuf| {
+        let name = path.to_string_lossy();
+        [".pcap", ".pcapng"].iter().any(|end| name.contains(end)) && !name.ends_with(".out")
+    };
+    paths.retain(is_capture);
+    compare(&paths, false, &KNOWN_OF_TCPDUMP);
+}
+
+/// Captures of nDPI in which packets differ.
+const KNOWN: [Known; 4] = [
     ("ip_fragmented_garbage.pcap", "inner", 2, SHORT),
     ("ip_fragmented_garbage.pcap", "outer", 2, SHORT),
     ("kerberos_fuzz.pcapng", "inner", 1, SHORT),
@@ -212,3 +268,6 @@ const KNOWN: [(&str, &str, usize, &str); 4] = [
 
 /// A TCP header that contradicts the packet's length is skipped here as malformed; tshark shows its ports.
 const SHORT: &str = "the TCP header is shorter than it can be, or longer than the packet";
+
+/// Captures of tcpdump in which packets differ.
+const KNOWN_OF_TCPDUMP: [Known; 0] = [];

@@ -77,7 +77,7 @@ pub enum CaptureError {
     #[error(
         "{name}: link type {link_type} is not supported (see https://www.tcpdump.org/linktypes.html); supported are {}; \
          convert the capture to one of them",
-        super::link::SUPPORTED
+        super::link::supported()
     )]
     UnsupportedLinkType {
         /// The file.

@@ -112,6 +112,7 @@ fn link_headers(ipv6: bool) -> Vec<(u32, Vec<u8>)> {
     let ether: [u8; 2] = if ipv6 { [0x86, 0xdd] } else { [8, 0] };
     let ppp: [u8; 2] = if ipv6 { [0, 0x57] } else { [0, 0x21] };
     let family = if ipv6 { 30 } else { 2 };
+    let network: u8 = if ipv6 { 0x8e } else { 0xcc };
     let snap = [&[0xaa, 0xaa, 3, 0, 0, 0][..], &ether].concat();
     let join = |parts: &[&[u8]]| parts.concat();
     // Data frame from an access point, with and without quality of service, four addresses, high throughput.
@@ -140,6 +141,11 @@ fn link_headers(ipv6: bool) -> Vec<(u32, Vec<u8>)> {
         (1, join(&[&[0; 12], &[0, 200, 6, 6, 3]])),
         (6, join(&[&[0; 14], &snap])),
         (6, join(&[&[0; 8], &[0x80], &[0; 5], &[6, 0, 0, 0, 0, 0], &snap])),
+        (7, join(&[&[1, 2, if ipv6 { 196 } else { 212 }, 0, 0, 9]])),
+        (7, join(&[&[1, 2, if ipv6 { 196 } else { 212 }, 0xff, 0xff, 0xff, 212, 3, 0, 9]])),
+        (129, vec![1, 2, 0, 0, if ipv6 { 196 } else { 212 }, 0, 0, 9]),
+        (if ipv6 { RAW } else { 129 }, if ipv6 { vec![] } else { vec![1, 2, 0, 0, 240] }),
+        (if ipv6 { RAW } else { 7 }, if ipv6 { vec![] } else { vec![1, 2, 240] }),
         (8, vec![0; 16]),
         (9, join(&[&[0xff, 3], &ppp])),
         (9, ppp[1..].to_vec()),
@@ -161,6 +167,10 @@ fn link_headers(ipv6: bool) -> Vec<(u32, Vec<u8>)> {
         (107, join(&[&[0x18, 0x41, 3], &[if ipv6 { 0x8e } else { 0xcc }]])),
         (107, join(&[&[0x18, 0x41, 3, 0, 0x80, 0, 0, 0], &ether])),
         (107, join(&[&[0x18, 0x41], &ether])),
+        (106, snap.clone()),
+        (106, vec![]),
+        (182, join(&[&[0xc0, 7, 0x18, 0x41, 3], &[network]])),
+        (226, join(&[&[1, if ipv6 { 26 } else { 2 }], &[0; 22]])),
         (113, join(&[&[0; 14], &ether])),
         (119, join(&[&[0; 144], &wireless(0x08, 0x02, 24)])),
         (119, join(&[&[0x80, 0x21, 0x10, 1, 0, 0, 0, 64], &[0; 56], &wireless(0x08, 0x02, 24)])),
@@ -187,9 +197,60 @@ fn link_headers(ipv6: bool) -> Vec<(u32, Vec<u8>)> {
         (240, join(&[&[0; 16], &ether])),
         (242, join(&[&[0; 40], &ether, &[0, 0]])),
         (258, join(&[&[12, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0], &[0; 12], &ether])),
+        (149, join(&[&[108, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0], &[0; 96], &[0; 12], &ether])),
         (276, join(&[&ether, &[0; 18]])),
         (276, join(&[&[0x81, 0], &[0; 18], &[0, 5], &ether])),
     ]
+    .into_iter()
+    .chain(juniper_headers(&ether, &ppp, network))
+    .collect()
+}
+
+/// Returns the headers of Juniper's link types: magic number and flags, cookie, and the packet's own link layer.
+fn juniper_headers(ether: &[u8], ppp: &[u8], network: u8) -> Vec<(u32, Vec<u8>)> {
+    let (outgoing, incoming) = (*b"MGC\0", *b"MGC\x01");
+    let extended = [&b"MGC\x80"[..], &[0, 6, 3, 1, 1, 6, 1, 14]].concat();
+    let snap = [&[0xaa, 0xaa, 3, 0, 0, 0][..], ether].concat();
+    let ethernet = [&[0; 12][..], ether].concat();
+    let is_ipv6 = network == 0x8e;
+    // Adaptive services name the protocol in bits 4 to 6 of the sixth byte.
+    let adaptive = [0x47, 0, 0, 0, 0, if is_ipv6 { 0x10 } else { 0 }, 0, 0];
+    let gateway = [0, 0, if is_ipv6 { 6 } else { 2 }, 0, 0, 9, 0, 0];
+    let parts: Vec<(u32, Vec<&[u8]>)> = vec![
+        (178, vec![&outgoing, &ethernet]),
+        (178, vec![&extended, &ethernet]),
+        (178, vec![b"MGC\x02", &[2, 0, 0, 0]]),
+        (167, vec![&incoming, &ethernet]),
+        (179, vec![&outgoing, &[0xff, 3], ppp]),
+        (180, vec![&outgoing, &[0x18, 0x41, 3], std::slice::from_ref(&network)]),
+        (181, vec![&outgoing, &[0x0f, 0], ether]),
+        (168, vec![&outgoing, ether]),
+        (137, vec![&outgoing, &[1, 0, 0, 0], &snap]),
+        (137, vec![&outgoing, &[1, 0, 0, 0, 3], std::slice::from_ref(&network)]),
+        (137, vec![&outgoing, &[1, 0, 0, 0]]),
+        (135, vec![&outgoing, &[0; 8], &snap]),
+        (135, vec![&outgoing, &[0, 0, 0, 7, 0, 0, 0, 0], &ethernet]),
+        (135, vec![&incoming, &[0, 0, 0, 7, 0, 0, 0, 0], ppp]),
+        (135, vec![&incoming, &[0; 8]]),
+        (130, vec![&outgoing, &[0, 5], ppp]),
+        (130, vec![&outgoing, &[0x54, 5, 0, 0], ppp]),
+        (130, vec![&outgoing, &[0xff, 3], ppp]),
+        (130, vec![&outgoing, &adaptive]),
+        (131, vec![&outgoing, &[0, 5, 3], std::slice::from_ref(&network)]),
+        (131, vec![&outgoing, &[0x54, 5, 0, 0, 3], std::slice::from_ref(&network)]),
+        (131, vec![&outgoing, &adaptive]),
+        (134, vec![&outgoing, &[0x54, 5, 0, 0, 0, 0, 3], std::slice::from_ref(&network)]),
+        (134, vec![&outgoing, &[0xc0, 7, 0x18, 0x41, 3], std::slice::from_ref(&network)]),
+        (132, vec![&outgoing, &[0, 1, 64, 3], &[0; 12]]),
+        (136, vec![&outgoing, &[0; 8]]),
+        (136, vec![&incoming, &[0; 16]]),
+        (136, vec![&outgoing, &[0; 12]]),
+        (164, vec![&outgoing, &[0; 8]]),
+        (133, vec![&outgoing, &gateway]),
+        (133, vec![&outgoing, &gateway[2..4], &[9, 0]]),
+        (183, vec![&outgoing, &[0; 18]]),
+    ];
+    parts.into_iter().map(|(link_type, parts)| (link_type, parts.concat())).collect()
 }
 
 /// The ways to wrap an IP packet in another.
@@ -409,6 +470,11 @@ fn tunnels_over_udp_and_mirrored_frames_are_opened() {
     ] {
         assert_eq!(opened(47, &[header, &ethernet].concat()).unwrap(), packet, "{what}");
     }
+    assert_eq!(opened(47, &[&[0, 0, 0x88, 0x3e, 1, 0, 0, 0][..], &packet].concat()).unwrap(), packet, "WCCP 2");
+    assert_eq!(opened(47, &[&[0, 0, 0x88, 0x3e][..], &packet].concat()).unwrap(), packet, "WCCP 1");
+    let register = [0x21, 0, 0xde, 0xff, 0, 0, 0, 0];
+    assert_eq!(opened(103, &[&register[..], &packet].concat()).unwrap(), packet, "a PIM register");
+    assert_eq!(opened(103, &[&[0x20, 0, 0, 0][..], &packet].concat()), Err(SkipReason::NotTcpOrUdp), "PIM's hello");
     let optional = [0x10, 0, 0x22, 0xeb, 0, 0, 0, 1, 0x20, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0];
     assert_eq!(opened(47, &[&optional[..], &ethernet].concat()).unwrap(), packet, "ERSPAN III with its subheader");
 }
@@ -440,6 +506,18 @@ fn frames_that_lead_to_no_packet_have_their_reasons() {
     assert_eq!(reason(258, &[12, 0, 0, 0, 1, 0, 0, 0, 2, 1, 0, 0]), SkipReason::UnknownLinkType);
     assert_eq!(reason(258, &[0xff; 12]), SkipReason::HeadersTruncated);
     assert_eq!(reason(107, &[0, 0, 0, 0, 0]), SkipReason::MalformedHeader);
+    assert_eq!(reason(149, &[12, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0]), SkipReason::UnknownLinkType, "no pktap header");
+    assert_eq!(reason(149, &[108, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0]), SkipReason::UnknownLinkType, "no packet");
+    assert_eq!(reason(7, &[1, 2, 212, 2, 0, 9]), SkipReason::FragmentWithoutPorts, "the second part of a packet");
+    assert_eq!(reason(7, &[1, 2, 241]), SkipReason::NotIp, "ARP");
+    assert_eq!(reason(182, &[0xe1, 0, 4]), SkipReason::NotIp, "control of multilink frame relay");
+    assert_eq!(reason(182, &[0x40, 7]), SkipReason::FragmentWithoutPorts);
+    assert_eq!(reason(178, b"MGD\0"), SkipReason::MalformedHeader, "no magic number");
+    assert_eq!(reason(137, b"MGC\0\x80\0\0\0"), SkipReason::NotIp, "a cell of operation and maintenance");
+    assert_eq!(reason(135, b"MGC\0\0\0\0\0\0\0\0\x10"), SkipReason::NotIp, "a cell of operation and maintenance");
+    assert_eq!(reason(132, b"MGC\0\0\x01\x40\x01"), SkipReason::NotIp, "encrypted");
+    assert_eq!(reason(130, b"MGC\0\x47\0\0\0\x0c\0\0\0\0\x23"), SkipReason::NotIp, "IS-IS");
+    assert_eq!(reason(130, b"MGC\0\x47\0\0\0\0\x30\0\0"), SkipReason::NotIp, "IS-IS");
     assert_eq!(reason(239, &[2, 0, 0, 0, 3, 0, 1, 0]), SkipReason::MalformedHeader);
     assert_eq!(reason(1, &[&[0; 12][..], &[0x88, 0xe5, 0x0c]].concat()), SkipReason::Encrypted, "MACsec");
 

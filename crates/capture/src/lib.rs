@@ -9,6 +9,7 @@
 pub mod archive;
 mod buffer;
 mod compression;
+mod datagram;
 mod error;
 mod field;
 mod link;
@@ -17,18 +18,19 @@ mod packet;
 mod pcap;
 mod pcapng;
 mod reader;
+mod skip;
 mod source;
 mod summary;
 mod tunnel;
-mod wireless;
 
 pub use compression::{Compression, CompressionFault, Decompressed, ExpansionLimits, decompress};
 pub use error::CaptureError;
 pub use field::{FieldGroup, FieldRange, PacketField, PacketView, locate_hellos};
 pub use packet::{Fragment, HeaderLayout, Packet, Transport};
 pub use reader::{CaptureReader, ReaderOptions};
+pub use skip::{SkipReason, SkippedProtocol};
 pub use source::CaptureSource;
-pub use summary::{CaptureInterface, CaptureSummary, Damage, SkipReason};
+pub use summary::{CaptureInterface, CaptureSummary, Damage};
 pub use tunnel::Tunnels;
 
 #[cfg(test)]

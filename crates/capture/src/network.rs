@@ -5,13 +5,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::datagram::{Datagram, Datagrams};
 use super::field::{Header, PacketField};
 use super::field::{
     IPV4_HEADER, IPV4_PROTOCOL, IPV6_HEADER, IPV6_NEXT_HEADER, TCP_DATA_OFFSET, TCP_HEADER, UDP_HEADER,
 };
 use super::field::{extension_length, header_length};
 use super::packet::{Fragment, HeaderLayout, Transport};
-use super::summary::SkipReason;
+use super::skip::{Protocol, Skip, SkipReason};
 use super::tunnel::{self, MOST_TUNNELS, Tunnels};
 
 /// Length of the two ports; without them, there is no five-tuple.
@@ -44,6 +45,7 @@ pub(super) mod protocol {
     pub(in super::super) const GRE: u8 = 47;
     pub(in super::super) const AUTHENTICATION: u8 = 51;
     pub(in super::super) const DESTINATION_OPTIONS: u8 = 60;
+    pub(in super::super) const MULTICAST: u8 = 103;
     pub(in super::super) const MOBILITY: u8 = 135;
     pub(in super::super) const HOST_IDENTITY: u8 = 139;
     pub(in super::super) const SHIM6: u8 = 140;
@@ -78,6 +80,8 @@ pub(super) struct Network {
     /// Length of the IP packet.
     length: usize,
     fragment: Option<Fragment>,
+    /// Whether extension headers follow the header of the fragment, and only the first fragment contains them.
+    is_extended_fragment: bool,
 }
 
 impl Network {
@@ -85,11 +89,28 @@ impl Network {
     pub(super) fn is_later_fragment(&self) -> bool {
         self.fragment.is_some_and(|fragment| fragment.offset > 0)
     }
+
+    /// Whether the next header is one of those that the protocol stack steps over.
+    fn is_extended(&self) -> bool {
+        match self.source {
+            IpAddr::V4(_) => self.protocol == protocol::AUTHENTICATION,
+            IpAddr::V6(_) => extension_length(self.protocol, 0).is_some(),
+        }
+    }
+
+    fn datagram(&self, fragment: Fragment) -> Datagram {
+        (self.source, self.destination, fragment.identification)
+    }
 }
 
 /// Decodes the IP packet in `bytes`, or with [`Tunnels::Inner`] the innermost one it carries, and returns that packet's
 /// offset and headers. `wire_length` is the length before truncation by the capture, including padding.
-pub(super) fn decode(bytes: &[u8], wire_length: usize, tunnels: Tunnels) -> Result<(usize, Headers), SkipReason> {
+pub(super) fn decode(
+    bytes: &[u8],
+    wire_length: usize,
+    tunnels: Tunnels,
+    datagrams: &mut Datagrams,
+) -> Result<(usize, Headers), Skip> {
     let mut bytes = bytes;
     let mut wire_length = wire_length.max(bytes.len());
     let mut start = 0;
@@ -101,10 +122,14 @@ pub(super) fn decode(bytes: &[u8], wire_length: usize, tunnels: Tunnels) -> Resu
             Tunnels::Inner => tunnel::inner_packet(bytes, &network)?,
         };
         let Some(inner) = inner else {
-            let headers = if network.is_later_fragment() {
-                later_fragment(bytes, &network)?
-            } else {
-                transport_header(bytes, &network)?
+            let headers = match network.fragment {
+                Some(fragment) if fragment.offset > 0 => later_fragment(bytes, &network, fragment, datagrams)?,
+                Some(fragment) if network.is_extended_fragment => {
+                    let transport = transport_of(&network);
+                    datagrams.remember(network.datagram(fragment), transport.ok());
+                    transport_header(bytes, &network)?
+                }
+                _ => transport_header(bytes, &network)?,
             };
             return Ok((start, headers));
         };
@@ -113,7 +138,7 @@ pub(super) fn decode(bytes: &[u8], wire_length: usize, tunnels: Tunnels) -> Resu
         bytes = bytes.get(inner..).ok_or(SkipReason::HeadersTruncated)?;
         start += inner;
     }
-    Err(SkipReason::NestedTooDeep)
+    Err(SkipReason::NestedTooDeep.into())
 }
 
 fn network(bytes: &[u8], wire_length: usize) -> Result<Network, SkipReason> {
@@ -145,8 +170,9 @@ fn ipv4(header: &[u8; IPV4_HEADER], bytes: &[u8], wire_length: usize) -> Result<
         payload_offset: header_length,
         length,
         fragment: (fragment.offset > 0 || fragment.more).then_some(fragment),
+        is_extended_fragment: false,
     };
-    while network.protocol == protocol::AUTHENTICATION && !network.is_later_fragment() {
+    while network.is_extended() && !network.is_later_fragment() {
         extension_header(bytes, &mut network)?;
     }
     Ok(network)
@@ -169,8 +195,9 @@ fn ipv6(header: &[u8; IPV6_HEADER], bytes: &[u8], wire_length: usize) -> Result<
             length => IPV6_HEADER + length,
         },
         fragment: None,
+        is_extended_fragment: false,
     };
-    while extension_length(network.protocol, 0).is_some() && !network.is_later_fragment() {
+    while network.is_extended() && !network.is_later_fragment() {
         extension_header(bytes, &mut network)?;
     }
     Ok(network)
@@ -185,6 +212,7 @@ fn extension_header(bytes: &[u8], network: &mut Network) -> Result<(), SkipReaso
     let Some(&[next, length, high, low, a, b, c, d]) = bytes.get(at..).and_then(<[u8]>::first_chunk) else {
         return Err(SkipReason::HeadersTruncated);
     };
+    network.is_extended_fragment = network.fragment.is_some();
     if network.protocol == protocol::FRAGMENT && network.fragment.is_none() {
         let fragment = Fragment::of_ipv6(u32::from_be_bytes([a, b, c, d]), u16::from_be_bytes([high, low]));
         // An atomic fragment (RFC 6946) is whole. The first of several fragment headers is the outermost.
@@ -199,11 +227,11 @@ fn extension_header(bytes: &[u8], network: &mut Network) -> Result<(), SkipReaso
     Ok(())
 }
 
-fn transport_of(network: &Network) -> Result<Transport, SkipReason> {
+fn transport_of(network: &Network) -> Result<Transport, Skip> {
     match network.protocol {
         protocol::TCP => Ok(Transport::Tcp),
         protocol::UDP => Ok(Transport::Udp),
-        _ => Err(SkipReason::NotTcpOrUdp),
+        other => Err(Protocol::Ip(other).into()),
     }
 }
 
@@ -216,7 +244,16 @@ fn as_u32(length: usize) -> Result<u32, SkipReason> {
 }
 
 /// Returns the headers of a fragment after the first: addresses, then only payload after the IP header.
-fn later_fragment(bytes: &[u8], network: &Network) -> Result<Headers, SkipReason> {
+fn later_fragment(bytes: &[u8], network: &Network, fragment: Fragment, datagrams: &Datagrams) -> Result<Headers, Skip> {
+    let transport = if network.is_extended() {
+        match datagrams.of(network.datagram(fragment)) {
+            Some(Some(transport)) => transport,
+            Some(None) => return Err(SkipReason::NotTcpOrUdp.into()),
+            None => return Err(SkipReason::FragmentWithoutPorts.into()),
+        }
+    } else {
+        transport_of(network)?
+    };
     let offset = as_u16(network.payload_offset)?;
     let declared = network.length.checked_sub(network.payload_offset).ok_or(SkipReason::MalformedHeader)?;
     Ok(Headers {
@@ -225,7 +262,7 @@ fn later_fragment(bytes: &[u8], network: &Network) -> Result<Headers, SkipReason
         captured_length: bytes.len(),
         network_length: as_u32(network.length)?,
         payload_length: as_u32(declared)?,
-        layout: HeaderLayout { transport_offset: offset, payload_offset: offset, transport: transport_of(network)? },
+        layout: HeaderLayout { transport_offset: offset, payload_offset: offset, transport },
         tcp_flags: 0,
         tcp_window: 0,
         partial_transport_header: false,
@@ -234,7 +271,7 @@ fn later_fragment(bytes: &[u8], network: &Network) -> Result<Headers, SkipReason
 }
 
 /// Decodes the ports, and as much of the rest of the transport header as was captured.
-fn transport_header(bytes: &[u8], network: &Network) -> Result<Headers, SkipReason> {
+fn transport_header(bytes: &[u8], network: &Network) -> Result<Headers, Skip> {
     let transport = transport_of(network)?;
     let transport_offset = network.payload_offset;
     let fragmented = network.fragment.is_some();
@@ -246,11 +283,11 @@ fn transport_header(bytes: &[u8], network: &Network) -> Result<Headers, SkipReas
     };
     // A first fragment may end inside the transport header (RFC 1858 calls it an attack, but it has ports).
     if declared < if fragmented { PORTS } else { least } {
-        return Err(SkipReason::MalformedHeader);
+        return Err(SkipReason::MalformedHeader.into());
     }
     let word = |at: usize| Some(u16::from_be_bytes([*header.get(at)?, *header.get(at + 1)?]));
     let (Some(source_port), Some(destination_port)) = (word(SOURCE_PORT), word(DESTINATION_PORT)) else {
-        return Err(SkipReason::HeadersTruncated);
+        return Err(SkipReason::HeadersTruncated.into());
     };
     let (header_length, payload_limit) = match transport {
         Transport::Tcp => {
@@ -266,7 +303,7 @@ fn transport_header(bytes: &[u8], network: &Network) -> Result<Headers, SkipReas
         },
     };
     if header_length < least || (header_length > declared && !fragmented) {
-        return Err(SkipReason::MalformedHeader);
+        return Err(SkipReason::MalformedHeader.into());
     }
     let is_tcp = transport == Transport::Tcp;
     Ok(Headers {

@@ -6,12 +6,16 @@ use std::ops::Range;
 
 use super::buffer::StreamBuffer;
 use super::link::LinkLayer;
-use super::summary::SkipReason;
+use super::skip::SkipReason;
 
 const MICROSECONDS: u32 = 0xa1b2_c3d4;
 const NANOSECONDS: u32 = 0xa1b2_3c4d;
 /// Here each record header is eight bytes longer.
 const MODIFIED: u32 = 0xa1b2_cd34;
+const BILLION: i64 = 1_000_000_000;
+/// From this fraction on, in microseconds, a fraction is taken for nanoseconds. A smaller one beyond a second is a carry
+/// that a program forgot.
+const LEAST_NANOSECONDS: i64 = 2_000_000;
 /// Length of a record header: two halves of the time, captured and original length.
 const RECORD_HEADER: usize = 16;
 /// Length of the file header.
@@ -27,7 +31,7 @@ pub(super) struct Record {
     pub(super) wire_length: u32,
     /// Nanoseconds since the Unix epoch.
     pub(super) timestamp: Result<i64, SkipReason>,
-    pub(super) link_layer: Option<LinkLayer>,
+    pub(super) link_layer: Option<&'static LinkLayer>,
     pub(super) link_type: u32,
 }
 
@@ -42,11 +46,16 @@ pub(super) enum Step {
 /// Properties of all records, from the file header.
 pub(super) struct PcapFormat {
     big_endian: bool,
+    /// Nanoseconds per unit of a fraction of a second; 1 once a fraction of a file of microseconds is too large for them.
     nanoseconds_per_unit: i64,
+    /// The units of a second according to the file header.
+    units_per_second: i64,
+    /// Number of records whose fraction is a second or more.
+    pub(super) fractions_out_of_range: u64,
     record_header: usize,
     pub(super) link_type: u32,
     pub(super) snap_length: u32,
-    link_layer: Option<LinkLayer>,
+    link_layer: Option<&'static LinkLayer>,
 }
 
 impl PcapFormat {
@@ -69,6 +78,8 @@ impl PcapFormat {
         Some(PcapFormat {
             big_endian,
             nanoseconds_per_unit,
+            units_per_second: BILLION / nanoseconds_per_unit,
+            fractions_out_of_range: 0,
             record_header,
             link_type,
             snap_length: number(big_endian, head, 16),
@@ -77,7 +88,7 @@ impl PcapFormat {
     }
 
     /// Reads the next record. The buffer must be at its start, and is moved past it.
-    pub(super) fn next(&self, buffer: &mut StreamBuffer) -> std::io::Result<Step> {
+    pub(super) fn next(&mut self, buffer: &mut StreamBuffer) -> std::io::Result<Step> {
         let mut needed = self.record_header;
         loop {
             let available = if buffer.data().len() < needed { buffer.fill(needed)? } else { buffer.data().len() };
@@ -104,11 +115,12 @@ impl PcapFormat {
                 continue;
             }
             let (seconds, fraction) = (number(self.big_endian, header, 0), number(self.big_endian, header, 4));
+            let wire_length = number(self.big_endian, header, 12).max(captured as u32);
             let end = buffer.start() + needed;
             let record = Record {
                 frame: end - captured..end,
-                wire_length: number(self.big_endian, header, 12).max(captured as u32),
-                timestamp: Ok(i64::from(seconds) * 1_000_000_000 + i64::from(fraction) * self.nanoseconds_per_unit),
+                wire_length,
+                timestamp: Ok(i64::from(seconds) * BILLION + self.nanoseconds(i64::from(fraction))),
                 link_layer: self.link_layer,
                 link_type: self.link_type,
             };
@@ -116,6 +128,30 @@ impl PcapFormat {
             return Ok(Step::Record(record));
         }
     }
+
+    /// Converts a fraction of a second. Programs that write nanoseconds under the magic of microseconds exist, and so do
+    /// some that add without a carry.
+    fn nanoseconds(&mut self, fraction: i64) -> i64 {
+        if fraction >= self.units_per_second {
+            self.fractions_out_of_range += 1;
+            if fraction >= LEAST_NANOSECONDS {
+                self.nanoseconds_per_unit = 1;
+            }
+        }
+        fraction * self.nanoseconds_per_unit
+    }
+}
+
+/// The problem of a file that continues with another capture.
+pub(super) const ANOTHER_CAPTURE: &str =
+    "another capture begins here: two files were concatenated; join them with mergecap -a";
+
+/// Whether a file header begins here: a magic number, then version 2.4. Needs eight bytes.
+pub(super) fn is_file_header(bytes: &[u8]) -> bool {
+    let magic = [MICROSECONDS, NANOSECONDS, MODIFIED]
+        .into_iter()
+        .any(|magic| bytes[..4] == magic.to_le_bytes() || bytes[..4] == magic.to_be_bytes());
+    magic && [[2, 0, 4, 0], [0, 2, 0, 4]].iter().any(|version| bytes[4..8] == *version)
 }
 
 /// Detects common content that is not a record: a second capture after the first, or the zeros that a file system
@@ -123,12 +159,12 @@ impl PcapFormat {
 /// the latter packets without bytes in 1970.
 fn no_record(buffer: &mut StreamBuffer) -> std::io::Result<Option<&'static str>> {
     let header = buffer.data();
-    let version_2 = [[2, 0, 4, 0], [0, 2, 0, 4]];
-    let magic = [MICROSECONDS, NANOSECONDS, MODIFIED]
-        .into_iter()
-        .any(|magic| header[..4] == magic.to_le_bytes() || header[..4] == magic.to_be_bytes());
-    if magic && version_2.iter().any(|version| header[4..8] == *version) {
-        return Ok(Some("another capture begins here: two files were concatenated; join them with mergecap -a"));
+    // A section header of a pcapng: type, length, byte order.
+    let section = pcap_parser::SHB_MAGIC.to_be_bytes();
+    let byte_orders = [pcap_parser::BOM_MAGIC.to_be_bytes(), pcap_parser::BOM_MAGIC.to_le_bytes()];
+    let is_section = header[..4] == section && byte_orders.iter().any(|order| header[8..12] == *order);
+    if is_section || is_file_header(header) {
+        return Ok(Some(ANOTHER_CAPTURE));
     }
     if header[..RECORD_HEADER].iter().any(|&byte| byte != 0) {
         return Ok(None);

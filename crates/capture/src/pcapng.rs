@@ -5,8 +5,9 @@ use pcap_parser::{EPB_MAGIC, IDB_MAGIC, InterfaceDescriptionBlock, OptionCode, S
 
 use super::buffer::StreamBuffer;
 use super::link::LinkLayer;
-use super::pcap::{LONGEST_PACKET, Record, Step};
-use super::summary::{CaptureInterface, SkipReason};
+use super::pcap::{self, LONGEST_PACKET, Record, Step};
+use super::skip::SkipReason;
+use super::summary::CaptureInterface;
 
 /// The longest accepted block, as in libpcap; a longer one is damage.
 const LONGEST_BLOCK: usize = 16 * 1024 * 1024;
@@ -58,7 +59,7 @@ impl Resolution {
 
 struct Interface {
     link_type: u32,
-    link_layer: Option<LinkLayer>,
+    link_layer: Option<&'static LinkLayer>,
     resolution: Resolution,
     /// Nanoseconds to add to every time (`if_tsoffset`).
     offset: i128,
@@ -153,6 +154,9 @@ impl PcapNgFormat {
     /// Returns type and length of the block that begins in `head` (at least 12 bytes); a section header sets the byte
     /// order.
     fn block_head(&mut self, head: &[u8]) -> Result<(u32, usize), String> {
+        if pcap::is_file_header(head) {
+            return Err(pcap::ANOTHER_CAPTURE.to_owned());
+        }
         if head[..4] == SHB_MAGIC.to_be_bytes() {
             self.big_endian = match u32::from_be_bytes([head[8], head[9], head[10], head[11]]) {
                 pcap_parser::BOM_MAGIC => true,

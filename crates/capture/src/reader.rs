@@ -8,13 +8,15 @@ use std::path::Path;
 use super::archive;
 use super::buffer::StreamBuffer;
 use super::compression::{CompressionFault, ExpansionLimits, decompress};
+use super::datagram::Datagrams;
 use super::error::CaptureError;
 use super::network::{self, Headers};
 use super::packet::Packet;
 use super::pcap::{FILE_HEADER, PcapFormat, Record, Step};
 use super::pcapng::PcapNgFormat;
+use super::skip::{Protocol, Skip, SkipCounters, SkipReason};
 use super::source::CaptureSource;
-use super::summary::{CaptureInterface, CaptureSummary, Damage, SkipCounters, SkipReason};
+use super::summary::{CaptureInterface, CaptureSummary, Damage};
 use super::tunnel::Tunnels;
 
 /// Options for reading captures.
@@ -62,6 +64,7 @@ pub struct CaptureReader {
     /// The latest time of a packet so far.
     latest: i64,
     out_of_order: u64,
+    datagrams: Datagrams,
     skipped: SkipCounters,
     /// The first unsupported link type of a record.
     unknown_link_type: Option<u32>,
@@ -154,6 +157,7 @@ impl CaptureReader {
             first_fragments: 0,
             latest: i64::MIN,
             out_of_order: 0,
+            datagrams: Datagrams::default(),
             skipped: SkipCounters::default(),
             unknown_link_type: None,
             damage: None,
@@ -190,11 +194,11 @@ impl CaptureReader {
                     self.packets += 1;
                     match self.decode(&record) {
                         Ok((timestamp, ip_offset, headers)) => break (record, timestamp, ip_offset, headers),
-                        Err(reason) => {
-                            if reason == SkipReason::UnknownLinkType && record.link_layer.is_none() {
+                        Err(skip) => {
+                            if skip.reason == SkipReason::UnknownLinkType && record.link_layer.is_none() {
                                 self.unknown_link_type.get_or_insert(record.link_type);
                             }
-                            self.skipped.add(reason);
+                            self.skipped.add(skip);
                         }
                     }
                 }
@@ -245,19 +249,25 @@ impl CaptureReader {
             partial_transport_headers: self.partial_transport_headers,
             first_fragments: self.first_fragments,
             out_of_order: self.out_of_order,
+            fractions_out_of_range: match &self.format {
+                Format::Pcap(format) => format.fractions_out_of_range,
+                Format::PcapNg(_) => 0,
+            },
             skipped: self.skipped.list(),
+            skipped_protocols: self.skipped.protocols(),
             damage: self.damage.clone(),
             interfaces: self.interfaces.iter().copied().collect(),
         }
     }
 
-    fn decode(&self, record: &Record) -> Result<(i64, usize, Headers), SkipReason> {
+    fn decode(&mut self, record: &Record) -> Result<(i64, usize, Headers), Skip> {
         let timestamp = record.timestamp?;
-        let link_layer = record.link_layer.ok_or(SkipReason::UnknownLinkType)?;
+        let link_layer = record.link_layer.ok_or(Protocol::LinkType(record.link_type))?;
         let frame = self.buffer.bytes_at(record.frame.clone());
         let ip_offset = link_layer.ip_offset(frame)?;
         let packet = frame.get(ip_offset..).ok_or(SkipReason::HeadersTruncated)?;
-        let (inner, headers) = network::decode(packet, record.wire_length as usize - ip_offset, self.tunnels)?;
+        let wire_length = record.wire_length as usize - ip_offset;
+        let (inner, headers) = network::decode(packet, wire_length, self.tunnels, &mut self.datagrams)?;
         Ok((timestamp, ip_offset + inner, headers))
     }
 

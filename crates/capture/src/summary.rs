@@ -4,96 +4,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::skip::{SkipReason, SkippedProtocol};
 use etcbench_storage::counted;
 
-/// Why a record of a capture did not become a packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SkipReason {
-    /// The frame carries something other than IPv4 or IPv6 (ARP, LLDP, ...).
-    NotIp,
-    /// The IP packet carries something other than TCP or UDP (ICMP, ESP, GRE, ...); tunnels are only opened on request.
-    NotTcpOrUdp,
-    /// A fragment whose datagram's first fragment, which has the ports, is missing.
-    FragmentWithoutPorts,
-    /// The capture cut the frame before the ports.
-    HeadersTruncated,
-    /// A header contradicts itself or the packet's declared length.
-    MalformedHeader,
-    /// The packet's interface, or a header that names one, has an unsupported link type.
-    UnknownLinkType,
-    /// The record has no time (a pcapng simple packet block), so it cannot be placed in a flow.
-    NoTimestamp,
-    /// The time is before 1970 or after 2262.
-    TimestampOutOfRange,
-    /// The frame is encrypted on its link (IEEE 802.11, IEEE 802.1AE).
-    Encrypted,
-    /// One IEEE 802.11 frame contains several packets (A-MSDU), which is not supported.
-    AggregatedFrames,
-    /// More than four tunnels are nested.
-    NestedTooDeep,
-}
-
-impl SkipReason {
-    /// All reasons, in the order of their counters.
-    pub const ALL: [SkipReason; 11] = [
-        SkipReason::NotIp,
-        SkipReason::NotTcpOrUdp,
-        SkipReason::FragmentWithoutPorts,
-        SkipReason::HeadersTruncated,
-        SkipReason::MalformedHeader,
-        SkipReason::UnknownLinkType,
-        SkipReason::NoTimestamp,
-        SkipReason::TimestampOutOfRange,
-        SkipReason::Encrypted,
-        SkipReason::AggregatedFrames,
-        SkipReason::NestedTooDeep,
-    ];
-
-    /// Returns the name used in records and tables.
-    pub const fn name(self) -> &'static str {
-        match self {
-            SkipReason::NotIp => "not_ip",
-            SkipReason::NotTcpOrUdp => "not_tcp_or_udp",
-            SkipReason::FragmentWithoutPorts => "fragment_without_ports",
-            SkipReason::HeadersTruncated => "headers_truncated",
-            SkipReason::MalformedHeader => "malformed_header",
-            SkipReason::UnknownLinkType => "unknown_link_type",
-            SkipReason::NoTimestamp => "no_timestamp",
-            SkipReason::TimestampOutOfRange => "timestamp_out_of_range",
-            SkipReason::Encrypted => "encrypted",
-            SkipReason::AggregatedFrames => "aggregated_frames",
-            SkipReason::NestedTooDeep => "nested_too_deep",
-        }
-    }
-
-    /// Returns the reason as a sentence.
-    pub const fn sentence(self) -> &'static str {
-        match self {
-            SkipReason::NotIp => "The frame carries neither IPv4 nor IPv6.",
-            SkipReason::NotTcpOrUdp => {
-                "The IP packet carries neither TCP nor UDP (tunnels are only opened on request)."
-            }
-            SkipReason::FragmentWithoutPorts => "The datagram's first fragment, which has the ports, is missing.",
-            SkipReason::HeadersTruncated => "The capture cut the frame before its ports.",
-            SkipReason::MalformedHeader => "A header contradicts itself or the packet's declared length.",
-            SkipReason::UnknownLinkType => "The interface has a link type that is not supported.",
-            SkipReason::NoTimestamp => "The record has no time (a pcapng simple packet block).",
-            SkipReason::TimestampOutOfRange => "The time is before 1970 or after 2262.",
-            SkipReason::Encrypted => "The frame is encrypted on its link (802.11, MACsec).",
-            SkipReason::AggregatedFrames => {
-                "The 802.11 frame contains several packets (A-MSDU), which is not supported."
-            }
-            SkipReason::NestedTooDeep => "More than four tunnels are nested.",
-        }
-    }
-}
-
-impl fmt::Display for SkipReason {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.name())
-    }
-}
+/// Maximum number of protocols per reason that the one-line summary names.
+const SHOWN_PROTOCOLS: usize = 3;
 
 /// Where and why reading stopped before the end of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,8 +41,15 @@ pub struct CaptureSummary {
     /// file, so such a flow may have its direction reversed.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub out_of_order: u64,
+    /// Number of records of a pcap whose fraction of a second is larger than the format of the file allows, such as
+    /// nanoseconds in a file of microseconds.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub fractions_out_of_range: u64,
     /// Records that did not become packets, by reason, without zeros, in the order of [`SkipReason::ALL`].
     pub skipped: Vec<(SkipReason, u64)>,
+    /// The protocols of skipped records, as far as they have numbers: at most 64, by reason, the most frequent first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped_protocols: Vec<SkippedProtocol>,
     /// Where the file is damaged, if it is.
     pub damage: Option<Damage>,
     /// The capture's distinct interfaces, ascending; a pcap has one.
@@ -149,14 +71,21 @@ impl fmt::Display for CaptureSummary {
         write!(formatter, "{}, {} of TCP or UDP", counted(self.packets, "packet"), self.decoded)?;
         for (reason, count) in self.skipped.iter().filter(|(_, count)| *count > 0) {
             write!(formatter, ", {count} {reason}")?;
+            let protocols: Vec<&SkippedProtocol> =
+                self.skipped_protocols.iter().filter(|entry| entry.reason == *reason).collect();
+            let shown = protocols.iter().take(SHOWN_PROTOCOLS);
+            let mut names: Vec<String> = shown.map(|entry| format!("{}: {}", entry.protocol, entry.packets)).collect();
+            if protocols.len() > SHOWN_PROTOCOLS {
+                names.push("...".to_owned());
+            }
+            if !names.is_empty() {
+                write!(formatter, " ({})", names.join(", "))?;
+            }
         }
         if let Some(damage) = &self.damage {
             write!(formatter, "; {damage}")?;
         }
-        match self.order_advice() {
-            Some(advice) => write!(formatter, "; {advice}"),
-            None => Ok(()),
-        }
+        self.time_advice().iter().try_for_each(|advice| write!(formatter, "; {advice}"))
     }
 }
 
@@ -173,16 +102,26 @@ impl CaptureSummary {
         link_types
     }
 
-    /// Describes packets that are out of order, and what to do about them.
-    pub fn order_advice(&self) -> Option<String> {
-        let verb = if self.out_of_order == 1 { "is" } else { "are" };
-        (self.out_of_order > 0).then(|| {
-            format!(
+    /// Describes times that are out of order or out of range, and what to do about them.
+    pub fn time_advice(&self) -> Vec<String> {
+        let mut advice = Vec::new();
+        if self.out_of_order > 0 {
+            let verb = if self.out_of_order == 1 { "is" } else { "are" };
+            advice.push(format!(
                 "{} {verb} earlier than a packet before; the direction of a flow is that of its first packet in the file; \
                  sort the capture by time with reordercap",
                 counted(self.out_of_order, "packet")
-            )
-        })
+            ));
+        }
+        if self.fractions_out_of_range > 0 {
+            let verb = if self.fractions_out_of_range == 1 { "has" } else { "have" };
+            advice.push(format!(
+                "{} {verb} a fraction of a second beyond the file's resolution; from the first one of at least 2,000,000 \
+                 microseconds on, fractions are read as nanoseconds",
+                counted(self.fractions_out_of_range, "packet")
+            ));
+        }
+        advice
     }
 
     /// Counts records that the reader decoded but that turned out to have no place in a flow.
@@ -198,23 +137,5 @@ impl CaptureSummary {
     /// Returns how many records were skipped for a reason.
     pub fn skipped_for(&self, reason: SkipReason) -> u64 {
         self.skipped.iter().find(|(other, _)| *other == reason).map_or(0, |(_, count)| *count)
-    }
-}
-
-/// One counter per [`SkipReason`].
-#[derive(Debug, Default)]
-pub(super) struct SkipCounters([u64; SkipReason::ALL.len()]);
-
-impl SkipCounters {
-    pub(super) fn add(&mut self, reason: SkipReason) {
-        self.0[reason as usize] += 1;
-    }
-
-    pub(super) fn of(&self, reason: SkipReason) -> u64 {
-        self.0[reason as usize]
-    }
-
-    pub(super) fn list(&self) -> Vec<(SkipReason, u64)> {
-        SkipReason::ALL.into_iter().zip(self.0).filter(|(_, count)| *count > 0).collect()
     }
 }

@@ -267,7 +267,9 @@ fn damage_is_told_with_its_place_after_all_packets_before_it() {
     // Common content in place of a record.
     for order in [Order::Little, Order::Big] {
         let second = craft::pcap(order, false, 1, WHOLE, &[]);
-        for (rest, told) in [(second, "another capture begins here"), (vec![0; 4096], "zeros from here on")] {
+        let section = craft::section(order);
+        let another = "another capture begins here";
+        for (rest, told) in [(second, another), (section, another), (vec![0; 4096], "zeros from here on")] {
             let (seen, summary) = read([&whole[..], &rest].concat()).unwrap();
             let damage = summary.damage.unwrap();
             assert_eq!((seen.len(), damage.offset as usize), (3, whole.len()), "{told}");
@@ -283,6 +285,9 @@ fn damage_is_told_with_its_place_after_all_packets_before_it() {
         assert_eq!(damage.offset as usize, section.len());
         damage.problem
     };
+    for order in [Order::Little, Order::Big] {
+        assert!(problem(craft::pcap(order, false, 1, WHOLE, &[])).contains("another capture begins here"));
+    }
     let packet = craft::enhanced_packet(Order::Little, 0, 0, &tcp_packet(b"x"));
     assert!(problem(packet[..packet.len() - 1].to_vec()).contains("ends inside a block"));
     assert!(problem(packet[..7].to_vec()).contains("ends inside a block"));
@@ -431,4 +436,102 @@ fn packets_out_of_order_are_counted_with_advice() {
     let text = serde_json::to_string(&unsorted).unwrap();
     assert_eq!(serde_json::from_str::<CaptureSummary>(&text).unwrap(), unsorted);
     assert!(!serde_json::to_string(&summary(&[0])).unwrap().contains("out_of_order"));
+}
+
+/// A first fragment, then two others of the same datagram, which only name the first extension header.
+#[test]
+fn later_fragments_follow_a_chain_of_extension_headers() {
+    let (a, b) = ([1; 16], [2; 16]);
+    let authentication = |next: u8| [next, 4, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let options = |next: u8| [next, 0, 1, 4, 0, 0, 0, 0];
+    let fragments = |ipv6: bool, next: u8, chain: &[u8]| -> Vec<(i64, Vec<u8>)> {
+        let first = [chain, &craft::udp((1000, 2000), &[7; 16])].concat();
+        let rest = [8; 24];
+        [(0_u16, &first[..], true), (first.len() as u16, &rest, true), (first.len() as u16 + 24, &rest, false)]
+            .into_iter()
+            .map(|(offset, payload, more)| {
+                let packet = if ipv6 {
+                    let field = (offset | u16::from(more)).to_be_bytes();
+                    craft::ipv6(a, b, 44, &[&[next, 0, field[0], field[1], 0, 0, 0, 9][..], payload].concat())
+                } else {
+                    let mut packet = craft::ipv4(A, B, next, payload);
+                    let field = (offset / 8 | if more { 0x2000 } else { 0 }).to_be_bytes();
+                    packet[6..8].copy_from_slice(&field);
+                    packet
+                };
+                (1_000_000_000, packet)
+            })
+            .collect()
+    };
+    let long = [&options(51)[..], &authentication(17)].concat();
+    for (ipv6, next, chain) in [
+        (true, 17, vec![]),
+        (true, 60, options(17).to_vec()),
+        (true, 60, long),
+        (true, 51, authentication(17).to_vec()),
+        (false, 51, authentication(17).to_vec()),
+    ] {
+        let frames = fragments(ipv6, next, &chain);
+        let (seen, summary) = read(craft::pcap(Order::Little, false, RAW, WHOLE, &frames)).unwrap();
+        assert_eq!((seen.len(), summary.first_fragments), (3, 1), "{next} {chain:?}");
+        assert_eq!(seen[0].destination.port(), 2000);
+        let later: Vec<u32> = seen[1..].iter().map(|packet| packet.lengths.2).collect();
+        assert_eq!((later, seen[1].transport), (vec![24, 24], Transport::Udp));
+        // Without the first fragment, the protocol is unknown.
+        let (seen, summary) = read(craft::pcap(Order::Little, false, RAW, WHOLE, &frames[1..])).unwrap();
+        if chain.is_empty() {
+            assert_eq!(seen.len(), 2);
+        } else {
+            assert_eq!(summary.skipped, [(SkipReason::FragmentWithoutPorts, 2)]);
+        }
+    }
+    // The chain leads to something else.
+    let frames = fragments(true, 60, &options(58));
+    let (_, summary) = read(craft::pcap(Order::Little, false, RAW, WHOLE, &frames)).unwrap();
+    assert_eq!(summary.skipped, [(SkipReason::NotTcpOrUdp, 3)]);
+}
+
+#[test]
+fn fractions_of_a_second_beyond_the_resolution_are_counted() {
+    let frame = craft::ethernet(&tcp_packet(b"x"));
+    // Fractions in units of the file; the times that they give.
+    let read_fractions = |order: Order, nanoseconds: bool, fractions: &[u32]| {
+        let frames: Vec<(i64, Vec<u8>)> = fractions.iter().map(|_| (5_000_000_000, frame.clone())).collect();
+        let mut file = craft::pcap(order, nanoseconds, 1, WHOLE, &frames);
+        for (number, &fraction) in fractions.iter().enumerate() {
+            let place = 24 + number * (16 + frame.len()) + 4;
+            file[place..place + 4].copy_from_slice(&order.u32(fraction));
+        }
+        let (seen, summary) = read(file).unwrap();
+        let times: Vec<i64> = seen.iter().map(|packet| packet.timestamp - 5_000_000_000).collect();
+        (times, summary)
+    };
+    for order in [Order::Big, Order::Little] {
+        let (times, summary) = read_fractions(order, false, &[0, 999_999]);
+        assert_eq!((times, summary.fractions_out_of_range), (vec![0, 999_999_000], 0));
+        // A carry that was forgotten.
+        let (times, summary) = read_fractions(order, false, &[1_000_005]);
+        assert_eq!((times, summary.fractions_out_of_range), (vec![1_000_005_000], 1));
+        // Nanoseconds, one of which would be microseconds too.
+        let (times, summary) = read_fractions(order, false, &[2_000_000, 123_456_789, 700_000, 999_999_999]);
+        assert_eq!((times, summary.fractions_out_of_range), (vec![2_000_000, 123_456_789, 700_000, 999_999_999], 3));
+        let told = summary.to_string();
+        assert!(told.contains("3 packets have a fraction of a second beyond the file's resolution"), "{told}");
+        let (times, summary) = read_fractions(order, true, &[999_999_999, 1_000_000_000]);
+        assert_eq!((times, summary.fractions_out_of_range), (vec![999_999_999, 1_000_000_000], 1));
+    }
+}
+
+#[test]
+fn the_summary_names_the_most_frequent_protocols() {
+    let frame = |ethertype: u16| (0, [&[0; 12][..], &ethertype.to_be_bytes(), &[0; 46]].concat());
+    let frames: Vec<_> = [0x88cc, 0x0806, 0x0806, 0x9000, 0x88cc, 0x0806, 0x8035].map(frame).to_vec();
+    let (_, summary) = read(craft::pcap(Order::Little, false, 1, WHOLE, &frames)).unwrap();
+    let told =
+        "7 packets, 0 of TCP or UDP, 7 not_ip (EtherType 0x0806: 3, EtherType 0x88cc: 2, EtherType 0x8035: 1, ...)";
+    assert_eq!(summary.to_string(), told);
+    let text = serde_json::to_string(&summary).unwrap();
+    let entry = r#"{"reason":"not_ip","protocol":"EtherType 0x9000","packets":1}"#;
+    assert!(text.contains(entry), "{text}");
+    assert_eq!(serde_json::from_str::<CaptureSummary>(&text).unwrap(), summary);
 }

@@ -1,17 +1,17 @@
 //! Tunnels: locates the IP packet that another IP packet carries. Tunnels are only opened on request.
 //!
 //! Supported are IP in IP (RFC 2003), IPv6 in IPv4 (RFC 4213) and in IPv6 (RFC 2473), GRE (RFC 2784 and 2890, PPTP's
-//! variant of RFC 2637 with PPP inside, NVGRE of RFC 7637, ERSPAN's three types), VXLAN (RFC 7348) and its generic
-//! protocol extension, Geneve (RFC 8926), L2TP version 2 with PPP (RFC 2661), MPLS in UDP (RFC 7510), GTP-U (3GPP TS
-//! 29.281) and Teredo (RFC 4380). Tunnels over UDP are recognised by their ports and headers; a datagram on such a port
-//! without such a header is not opened.
+//! variant of RFC 2637 with PPP inside, NVGRE of RFC 7637, ERSPAN's three types, WCCP), PIM's register messages (RFC
+//! 7761), VXLAN (RFC 7348) and its generic protocol extension, Geneve (RFC 8926), L2TP version 2 with PPP (RFC 2661),
+//! MPLS in UDP (RFC 7510), GTP-U (3GPP TS 29.281) and Teredo (RFC 4380). Tunnels over UDP are recognised by their ports
+//! and headers; a datagram on such a port without such a header is not opened.
 
 use serde::{Deserialize, Serialize};
 
 use super::field::{IPV6_HEADER, UDP_HEADER};
-use super::link::{self, LinkLayer};
+use super::link::{self, IpOffset};
 use super::network::{DESTINATION_PORT, IPV6_LENGTH, Network, SOURCE_PORT, UDP_LENGTH, protocol};
-use super::summary::SkipReason;
+use super::skip::{Skip, SkipReason};
 
 /// Maximum number of nested tunnels; a packet with more is skipped.
 pub(super) const MOST_TUNNELS: usize = 4;
@@ -26,6 +26,8 @@ const GTP_USER_PORT: u16 = 2152;
 /// GRE's protocol types for mirrored frames (draft-foschiano-erspan-03): types I and II, and III.
 const ERSPAN: u16 = 0x88be;
 const ERSPAN_III: u16 = 0x22eb;
+/// GRE's protocol type for packets that a router redirects to a web cache (WCCP).
+const REDIRECTED: u16 = 0x883e;
 const TEREDO_PORT: u16 = 3544;
 
 /// Which of several nested packets belongs to the flow.
@@ -44,20 +46,21 @@ pub enum Tunnels {
 ///
 /// # Errors
 /// The reason why the payload is not an IP packet.
-pub(super) fn inner_packet(bytes: &[u8], network: &Network) -> Result<Option<usize>, SkipReason> {
+pub(super) fn inner_packet(bytes: &[u8], network: &Network) -> Result<Option<usize>, Skip> {
     let at = network.payload_offset;
     match network.protocol {
-        protocol::IPV4 | protocol::IPV6 | protocol::GRE if network.is_later_fragment() => {
-            Err(SkipReason::FragmentWithoutPorts)
+        protocol::IPV4 | protocol::IPV6 | protocol::GRE | protocol::MULTICAST if network.is_later_fragment() => {
+            Err(SkipReason::FragmentWithoutPorts.into())
         }
         protocol::IPV4 | protocol::IPV6 => link::by_version(bytes, at).map(Some),
         protocol::GRE => generic_routing_encapsulation(bytes, at).map(Some),
+        protocol::MULTICAST => multicast_register(bytes, at),
         protocol::UDP if !network.is_later_fragment() => in_udp(bytes, at),
         _ => Ok(None),
     }
 }
 
-fn generic_routing_encapsulation(bytes: &[u8], at: usize) -> Result<usize, SkipReason> {
+fn generic_routing_encapsulation(bytes: &[u8], at: usize) -> IpOffset {
     let flags = link::big_endian_16(bytes, at)?;
     let protocol_type = link::big_endian_16(bytes, at + 2)?;
     let field = |bit: u16| if flags & bit != 0 { 4 } else { 0 };
@@ -74,24 +77,38 @@ fn generic_routing_encapsulation(bytes: &[u8], at: usize) -> Result<usize, SkipR
                     let optional = *bytes.get(payload + 11).ok_or(SkipReason::HeadersTruncated)? & 1;
                     in_ethernet(bytes, payload + if optional != 0 { 20 } else { 12 })
                 }
+                // Version 2 has a header of four bytes, version 1 none (draft-wilson-wrec-wccp-v2-01, section 5.2).
+                REDIRECTED if bytes.get(payload).is_some_and(|first| first >> 4 != 4) => {
+                    link::by_version(bytes, payload + 4)
+                }
+                REDIRECTED => link::by_version(bytes, payload),
                 _ => link::after(bytes, protocol_type, payload),
             }
         }
         // Without a sequence number there is no payload, only an acknowledgement.
-        1 if flags & sequence == 0 => Err(SkipReason::NotIp),
+        1 if flags & sequence == 0 => Err(SkipReason::NotIp.into()),
         1 if flags & key != 0 && protocol_type == link::ETHERTYPE_PPP => {
             link::after_ppp(bytes, at + 8 + field(sequence) + field(acknowledgement))
         }
-        _ => Err(SkipReason::MalformedHeader),
+        _ => Err(SkipReason::MalformedHeader.into()),
     }
 }
 
-fn in_ethernet(bytes: &[u8], at: usize) -> Result<usize, SkipReason> {
-    let frame = bytes.get(at..).ok_or(SkipReason::HeadersTruncated)?;
-    Ok(at + LinkLayer::Ethernet.ip_offset(frame)?)
+/// Parses a register message of protocol independent multicast (RFC 7761, section 4.9.3), which carries the packet of a
+/// sender to the rendezvous point; other messages carry none.
+fn multicast_register(bytes: &[u8], at: usize) -> Result<Option<usize>, Skip> {
+    match bytes.get(at).ok_or(SkipReason::HeadersTruncated)? {
+        0x21 => link::by_version(bytes, at + 8).map(Some),
+        _ => Ok(None),
+    }
 }
 
-fn in_udp(bytes: &[u8], at: usize) -> Result<Option<usize>, SkipReason> {
+fn in_ethernet(bytes: &[u8], at: usize) -> IpOffset {
+    let frame = bytes.get(at..).ok_or(SkipReason::HeadersTruncated)?;
+    Ok(at + link::ethernet(frame)?)
+}
+
+fn in_udp(bytes: &[u8], at: usize) -> Result<Option<usize>, Skip> {
     // Missing ports are reported when the transport header is read.
     let port = |field: usize| link::big_endian_16(bytes, at + field);
     let (Ok(source), Ok(destination)) = (port(SOURCE_PORT), port(DESTINATION_PORT)) else {
@@ -100,7 +117,7 @@ fn in_udp(bytes: &[u8], at: usize) -> Result<Option<usize>, SkipReason> {
     let payload = at + UDP_HEADER;
     if VXLAN_PORTS.contains(&destination) {
         return match bytes.get(payload) {
-            None if bytes.len() < payload => Err(SkipReason::HeadersTruncated),
+            None if bytes.len() < payload => Err(SkipReason::HeadersTruncated.into()),
             // The flag for a valid network identifier.
             Some(flags) if flags & 0x08 != 0 => in_ethernet(bytes, payload + 8).map(Some),
             _ => Ok(None),
@@ -126,7 +143,7 @@ fn in_udp(bytes: &[u8], at: usize) -> Result<Option<usize>, SkipReason> {
 
 /// Parses VXLAN's generic protocol extension (draft-ietf-nvo3-vxlan-gpe-13, section 3): the next protocol is named if
 /// the flag is set.
-fn vxlan_generic(bytes: &[u8], at: usize) -> Result<Option<usize>, SkipReason> {
+fn vxlan_generic(bytes: &[u8], at: usize) -> Result<Option<usize>, Skip> {
     let Some(&[flags, _, _, next, ..]) = bytes.get(at..) else { return Ok(None) };
     let (instance, named) = (0x08, 0x04);
     if flags & instance == 0 {
@@ -145,7 +162,7 @@ fn vxlan_generic(bytes: &[u8], at: usize) -> Result<Option<usize>, SkipReason> {
 
 /// Parses Geneve (RFC 8926, section 3.4): version 0, options with their length in units of four bytes, and an
 /// EtherType.
-fn geneve(bytes: &[u8], at: usize) -> Result<Option<usize>, SkipReason> {
+fn geneve(bytes: &[u8], at: usize) -> Result<Option<usize>, Skip> {
     let Some(&[first, ..]) = bytes.get(at..) else { return Ok(None) };
     if first >> 6 != 0 {
         return Ok(None);
@@ -158,7 +175,7 @@ fn geneve(bytes: &[u8], at: usize) -> Result<Option<usize>, SkipReason> {
 }
 
 /// Parses a data message of L2TP version 2 (RFC 2661, section 3.1), which carries PPP; control messages are not opened.
-fn layer_two(bytes: &[u8], at: usize) -> Result<Option<usize>, SkipReason> {
+fn layer_two(bytes: &[u8], at: usize) -> Result<Option<usize>, Skip> {
     let Ok(flags) = link::big_endian_16(bytes, at) else { return Ok(None) };
     let (control, length, sequence, offset, version) = (0x8000, 0x4000, 0x0800, 0x0200, 0x000f);
     if flags & control != 0 || flags & version != 2 {
@@ -171,14 +188,14 @@ fn layer_two(bytes: &[u8], at: usize) -> Result<Option<usize>, SkipReason> {
     // Sessions also carry PPP's own messages.
     match link::after_ppp(bytes, payload) {
         Ok(packet) => Ok(Some(packet)),
-        Err(SkipReason::NotIp) => Ok(None),
-        Err(reason) => Err(reason),
+        Err(Skip { reason: SkipReason::NotIp, .. }) => Ok(None),
+        Err(skip) => Err(skip),
     }
 }
 
 /// Parses a G-PDU of GTP-U version 1: eight bytes, four more if any of the three flags is set, and then extension
 /// headers, each with its length in units of four bytes first and the next one's type last.
-fn gtp_user(bytes: &[u8], at: usize) -> Result<Option<usize>, SkipReason> {
+fn gtp_user(bytes: &[u8], at: usize) -> Result<Option<usize>, Skip> {
     let Some(&[flags, message, ..]) = bytes.get(at..) else { return Ok(None) };
     let (version_1, gtp, g_pdu) = (0x20, 0x10, 255);
     if flags & 0xf0 != version_1 | gtp || message != g_pdu {
@@ -192,7 +209,7 @@ fn gtp_user(bytes: &[u8], at: usize) -> Result<Option<usize>, SkipReason> {
         while next != 0 {
             let length = usize::from(byte(payload)?) * 4;
             if length == 0 {
-                return Err(SkipReason::MalformedHeader);
+                return Err(SkipReason::MalformedHeader.into());
             }
             payload += length;
             next = byte(payload - 1)?;

@@ -86,6 +86,9 @@ pub struct ManifestEntry {
     /// Packets that are earlier than a packet before them; not stored.
     #[serde(skip)]
     pub out_of_order: u64,
+    /// Packets whose fraction of a second is beyond the file's resolution; not stored.
+    #[serde(skip)]
+    pub fractions_out_of_range: u64,
     /// Why the file has this status.
     pub note: Option<String>,
     /// Labels of the whole capture.
@@ -105,6 +108,7 @@ impl ManifestEntry {
             link_types: Vec::new(),
             damage: None,
             out_of_order: 0,
+            fractions_out_of_range: 0,
             note: None,
             labels: Labels::new(),
         }

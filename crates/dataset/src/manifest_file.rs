@@ -154,6 +154,7 @@ fn entry(record: &csv::StringRecord) -> Result<ManifestEntry, String> {
         link_types: link_types.collect::<Result<_, _>>()?,
         damage: text(10),
         out_of_order: 0,
+        fractions_out_of_range: 0,
         note: text(11),
         labels,
     })

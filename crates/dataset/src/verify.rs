@@ -147,6 +147,7 @@ fn describe_summary(entry: &mut ManifestEntry, summary: &CaptureSummary) {
     entry.packets = Some(summary.packets);
     entry.link_types = summary.link_types();
     entry.out_of_order = summary.out_of_order;
+    entry.fractions_out_of_range = summary.fractions_out_of_range;
     entry.damage = summary.damage.as_ref().map(|damage| format!("at byte {}: {}", damage.offset, damage.problem));
 }
 

@@ -21,7 +21,7 @@ use etcbench_storage::progress::Progress;
 use etcbench_storage::{Determinants, Turn, WholeFolder, counted, is_file_or_stock};
 
 /// Bump whenever a change to the code changes the flows, so that fits on older ones are not reused.
-pub(super) const FLOWS_VERSION: u32 = 7;
+pub(super) const FLOWS_VERSION: u32 = 8;
 
 /// Same as [`FLOWS_VERSION`], for the rows of feature files.
 const ROWS_VERSION: u32 = 8;
@@ -318,7 +318,7 @@ fn load_datasets(
         warnings.push(format!("{name}: {} is skipped: it duplicates {}", duplicate.file.path, duplicate.used));
     }
     warnings.extend(loaded.captures.iter().filter_map(damage));
-    warnings.extend(datasets.iter().filter_map(|dataset| order(&dataset.definition.name, &loaded.captures)));
+    warnings.extend(datasets.iter().flat_map(|dataset| times(&dataset.definition.name, &loaded.captures)));
     warnings.extend(loaded.captures.iter().flat_map(label_warnings));
     warnings.extend(dataset::labels_alike(loaded.flows.iter().map(|flow| &flow.labels)));
     warnings.iter().for_each(|warning| progress.warn(warning));
@@ -429,23 +429,35 @@ fn damage(capture: &LoadedCapture) -> Option<String> {
     ))
 }
 
-/// Describes the packets of a dataset's captures that are out of order, in one line: captures of several interfaces
-/// often contain a few.
-fn order(dataset: &str, captures: &[LoadedCapture]) -> Option<String> {
-    let found = captures.iter().filter(|capture| capture.dataset == dataset && capture.summary.out_of_order > 0);
-    let unsorted: Vec<&LoadedCapture> = found.collect();
-    let out_of_order = unsorted.iter().map(|capture| capture.summary.out_of_order).sum();
-    let total = CaptureSummary { out_of_order, ..CaptureSummary::default() };
-    let more = if unsorted.len() > 1 { ", ..." } else { "" };
-    let advice = total.order_advice()?;
-    let captures = counted(unsorted.len() as u64, "capture");
-    Some(format!("{dataset}: {captures} ({}{more}): {advice}", unsorted[0].capture))
+/// Describes the packets of a dataset's captures whose times are out of order or out of range, in one line each:
+/// captures of several interfaces often contain a few.
+fn times(dataset: &str, captures: &[LoadedCapture]) -> Vec<String> {
+    let line = |count: fn(&CaptureSummary) -> u64, total: fn(u64) -> CaptureSummary| {
+        let of = captures.iter().filter(|capture| capture.dataset == dataset && count(&capture.summary) > 0);
+        let named: Vec<&LoadedCapture> = of.collect();
+        let first = named.first()?;
+        let more = if named.len() > 1 { ", ..." } else { "" };
+        let advice = total(named.iter().map(|capture| count(&capture.summary)).sum()).time_advice().join("; ");
+        let captures = counted(named.len() as u64, "capture");
+        Some(format!("{dataset}: {captures} ({}{more}): {advice}", first.capture))
+    };
+    let disorder = line(
+        |summary| summary.out_of_order,
+        |out_of_order| CaptureSummary { out_of_order, ..CaptureSummary::default() },
+    );
+    let fractions = line(
+        |summary| summary.fractions_out_of_range,
+        |fractions_out_of_range| CaptureSummary { fractions_out_of_range, ..CaptureSummary::default() },
+    );
+    disorder.into_iter().chain(fractions).collect()
 }
 
 fn label_warnings(capture: &LoadedCapture) -> Vec<String> {
     let mut warnings = Vec::new();
-    if let Some(file) = capture.flow_label_file.as_ref().filter(|_| capture.malformed_lines.count > 0) {
-        warnings.push(format!("{}: {file}: {}", capture.dataset, capture.malformed_lines));
+    if let Some(file) = &capture.flow_label_file {
+        if capture.malformed_lines.count > 0 {
+            warnings.push(format!("{}: {file}: {}", capture.dataset, capture.malformed_lines));
+        }
     }
     if let Some(advice) = &capture.time_advice {
         warnings.push(format!("{}: {}: {advice}", capture.dataset, capture.capture));

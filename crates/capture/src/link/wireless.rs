@@ -1,8 +1,9 @@
-//! IEEE 802.11 frames, bare or behind radiotap, PPI, AVS or Prism headers: data frames lead to their IP packet, all
-//! others are skipped.
+//! IEEE 802.11 frames, bare or behind radiotap, AVS or Prism headers: data frames lead to their IP packet, all others
+//! are skipped.
 
-use super::link::{self, LinkLayer, Llc};
-use super::summary::SkipReason;
+use super::IpOffset;
+use super::next::{after_llc, little_endian_16, little_endian_32};
+use crate::skip::SkipReason;
 
 /// The first four bytes of an AVS header.
 const AVS_MAGIC: u32 = 0x8021_1001;
@@ -13,11 +14,11 @@ const DATA_PADDING: u8 = 0x20;
 const BAD_CHECKSUM: u8 = 0x40;
 
 /// Parses radiotap (<https://www.radiotap.org>), whose numbers are little-endian.
-pub(super) fn after_radiotap(frame: &[u8]) -> Result<usize, SkipReason> {
+pub(super) fn after_radiotap(frame: &[u8]) -> IpOffset {
     if *frame.first().ok_or(SkipReason::HeadersTruncated)? != 0 {
-        return Err(SkipReason::MalformedHeader);
+        return Err(SkipReason::MalformedHeader.into());
     }
-    let length = usize::from(link::little_endian_16(frame, 2)?);
+    let length = usize::from(little_endian_16(frame, 2)?);
     let present = little_endian_32(frame, 4)?;
     let mut fields = 8;
     let mut word = present;
@@ -34,24 +35,13 @@ pub(super) fn after_radiotap(frame: &[u8]) -> Result<usize, SkipReason> {
         _ => *frame.get(fields).ok_or(SkipReason::HeadersTruncated)?,
     };
     if flags & BAD_CHECKSUM != 0 || length < fields {
-        return Err(SkipReason::MalformedHeader);
+        return Err(SkipReason::MalformedHeader.into());
     }
     after_80211(frame, length, flags & DATA_PADDING != 0)
 }
 
-/// Parses a per-packet information header (CACE, "PPI Header format"), which names the next link type.
-pub(super) fn after_ppi(frame: &[u8]) -> Result<usize, SkipReason> {
-    let length = usize::from(link::little_endian_16(frame, 2)?);
-    let link_type = little_endian_32(frame, 4)?;
-    let inner = frame.get(length..).ok_or(SkipReason::HeadersTruncated)?;
-    match LinkLayer::from_link_type(link_type) {
-        Some(LinkLayer::Ppi | LinkLayer::PacketTap) | None => Err(SkipReason::UnknownLinkType),
-        Some(layer) => Ok(length + layer.ip_offset(inner)?),
-    }
-}
-
 /// Parses an AVS header, or a Prism header if it is not one: captures of either link type contain both.
-pub(super) fn after_avs_or_prism(frame: &[u8]) -> Result<usize, SkipReason> {
+pub(super) fn after_avs_or_prism(frame: &[u8]) -> IpOffset {
     let first = frame.first_chunk().ok_or(SkipReason::HeadersTruncated)?;
     if u32::from_be_bytes(*first) != AVS_MAGIC {
         return after_80211(frame, PRISM_HEADER, false);
@@ -64,28 +54,28 @@ pub(super) fn after_avs_or_prism(frame: &[u8]) -> Result<usize, SkipReason> {
 }
 
 /// Parses the header of a data frame (IEEE 802.11-2020, 9.2 and 9.3.2), then LLC.
-pub(super) fn after_80211(frame: &[u8], at: usize, padded: bool) -> Result<usize, SkipReason> {
-    let Some(&[control, flags, ..]) = frame.get(at..) else { return Err(SkipReason::HeadersTruncated) };
+pub(super) fn after_80211(frame: &[u8], at: usize, padded: bool) -> IpOffset {
+    let Some(&[control, flags, ..]) = frame.get(at..) else { return Err(SkipReason::HeadersTruncated.into()) };
     let (version, kind, subtype) = (control & 3, control >> 2 & 3, control >> 4);
     if version != 0 {
-        return Err(SkipReason::MalformedHeader);
+        return Err(SkipReason::MalformedHeader.into());
     }
     let (data, without_data, quality_of_service) = (2, 4, 8);
     if kind != data || subtype & without_data != 0 {
-        return Err(SkipReason::NotIp);
+        return Err(SkipReason::NotIp.into());
     }
     let (four_addresses, protected, order) = (3, 0x40, 0x80);
     if flags & protected != 0 {
-        return Err(SkipReason::Encrypted);
+        return Err(SkipReason::Encrypted.into());
     }
     let mut length = 24 + if flags & four_addresses == four_addresses { 6 } else { 0 };
     // The low four bits of the sequence control are the fragment number.
     if frame.get(at + 22).ok_or(SkipReason::HeadersTruncated)? & 0x0f != 0 {
-        return Err(SkipReason::FragmentWithoutPorts);
+        return Err(SkipReason::FragmentWithoutPorts.into());
     }
     if subtype & quality_of_service != 0 {
         if frame.get(at + length).ok_or(SkipReason::HeadersTruncated)? & 0x80 != 0 {
-            return Err(SkipReason::AggregatedFrames);
+            return Err(SkipReason::AggregatedFrames.into());
         }
         // The high-throughput control field follows if the order flag is set.
         length += 2 + if flags & order != 0 { 4 } else { 0 };
@@ -93,15 +83,5 @@ pub(super) fn after_80211(frame: &[u8], at: usize, padded: bool) -> Result<usize
     if padded {
         length = length.next_multiple_of(4);
     }
-    match link::after_llc(frame, at + length)? {
-        Llc::Ip(offset) => Ok(offset),
-        Llc::EtherType(offset) => link::after_ethertype(frame, offset),
-    }
-}
-
-pub(super) fn little_endian_32(frame: &[u8], offset: usize) -> Result<u32, SkipReason> {
-    match frame.get(offset..).and_then(<[u8]>::first_chunk) {
-        Some(bytes) => Ok(u32::from_le_bytes(*bytes)),
-        None => Err(SkipReason::HeadersTruncated),
-    }
+    after_llc(frame, at + length)
 }
