@@ -269,6 +269,9 @@ pub(super) fn labels(project: &Path, arguments: &LabelsArguments) -> anyhow::Res
             if capture.malformed_lines.count > 0 {
                 text += &format!("; {file}: {}", capture.malformed_lines);
             }
+            if capture.unknown_protocols.count > 0 {
+                text += &format!("; {file}: {}", capture.unknown_protocols);
+            }
             if let Some(advice) = &capture.time_advice {
                 text += &format!("; {advice}");
             }

@@ -301,6 +301,12 @@ fn ctu13_is_labelled_by_netflow_files_with_families_and_by_hosts() {
             "2011/08/10 09:{minute}:{second:02}.000000,1.000000,udp,147.32.84.191,{port},  <->,10.0.0.2,53,CON,0,0,2,64,64,{label}\n"
         );
     }
+    // A word that is no protocol is counted, ICMP is not.
+    for word in ["icmp", "quic"] {
+        text += &format!(
+            "2011/08/10 09:46:53.000000,1.000000,{word},147.32.84.191,1000,  <->,10.0.0.2,53,CON,0,0,2,64,64,flow=Background\n"
+        );
+    }
     project.write(&format!("{root}/capture20110817.binetflow"), text);
     let (text, code) = told(&project, &["data", "labels", "ctu13"]);
     assert_eq!(code, Some(0), "{text}");
@@ -309,6 +315,7 @@ fn ctu13_is_labelled_by_netflow_files_with_families_and_by_hosts() {
         &[
             "2 flows with labels, 1 without a class, 1 unmatched (labels of 9/capture20110817.binetflow, \
              at most 3 lines in memory)",
+            "; 9/capture20110817.binetflow: 1 line not used, since the protocol is neither tcp or udp nor known (`quic`: 1)",
             "1 flow of scenario=9 content=headers traffic=botnet family=neris",
             "1 flow of scenario=9 content=headers traffic=normal family=none",
         ],
@@ -713,7 +720,7 @@ fn tables_name_captures_as_find_and_spreadsheets_write_them() {
 }
 
 #[test]
-fn captures_out_of_order_are_told() {
+fn captures_with_times_out_of_order_or_range_are_told() {
     let project = Project::new();
     let definition = definition("unsorted", "\"kind\"", "[[rule]]\nstem = \"^(?<kind>[a-z]+)\"\n");
     project.write("data/unsorted.toml", definition);
@@ -725,12 +732,17 @@ fn captures_out_of_order_are_told() {
     let (first, second) = swapped[24..24 + 2 * record].split_at_mut(record);
     first.swap_with_slice(second);
     project.write("data/unsorted/two.pcap", swapped);
+    // Nanoseconds in a file of microseconds.
+    let mut nanoseconds = usual(3000);
+    nanoseconds[28..32].copy_from_slice(&900_000_000_u32.to_le_bytes());
+    project.write("data/unsorted/three.pcap", nanoseconds);
 
     let (text, code) = told(&project, &["data", "verify", "unsorted"]);
     assert_eq!(code, Some(0), "{text}");
     let line = |name: &str| text.lines().find(|line| line.contains(name)).unwrap().to_owned();
     assert!(line("two.pcap").contains("1 packet out of order (reordercap sorts them)"), "{text}");
     assert!(!line("one.pcap").contains("out of order"), "{text}");
+    assert!(line("three.pcap").contains("1 packet with a fraction of a second beyond the file's resolution"), "{text}");
     let advice = "1 packet is earlier than a packet before";
     let (text, _) = told(&project, &["features", "data/unsorted/two.pcap"]);
     holds(&text, &[advice, "sort the capture by time with reordercap"]);
@@ -739,5 +751,6 @@ fn captures_out_of_order_are_told() {
         let (text, code) = told(&project, &["run", "experiments/unsorted.toml"]);
         assert_eq!(code, Some(0), "{text}");
         holds(&text, &["unsorted: 1 capture (two.pcap): ", advice]);
+        holds(&text, &["unsorted: 1 capture (three.pcap): 1 packet has a fraction of a second beyond the file's"]);
     }
 }

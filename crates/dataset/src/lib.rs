@@ -41,7 +41,7 @@ pub use feature_file::{
 };
 pub use feature_file_arff::{ArffAttribute, ArffError, ArffTable, ArffType, ArffValue, parse_arff};
 pub use fetch::{FetchError, FetchOptions, Fetched, downloads, fetch};
-pub use flow_labels::MalformedLines;
+pub use flow_labels::{MalformedLines, UnknownProtocols};
 pub use folder::{CaptureFile, DATA_VARIABLE, DatasetFolder, download_folder, locate, locate_in, open_folder};
 pub use holds::{HeldBytes, HeldFlags, HeldLengths, HeldTimes, Holds};
 pub use labelled::{FlowProvenance, LabelledFlow, Labels, labels_alike};

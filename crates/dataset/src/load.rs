@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::definition::DatasetDefinition;
 use super::duplicate::DuplicateCapture;
 use super::error::DatasetError;
-use super::flow_labels::{FlowLabelJoin, Joined, MalformedLines, Order, WithoutLine};
+use super::flow_labels::{FlowLabelJoin, Joined, MalformedLines, Order, UnknownProtocols, WithoutLine};
 use super::folder::{CaptureFile, DatasetFolder};
 use super::host_labels::HostLabels;
 use super::labelled::{FlowProvenance, LabelledFlow, Labels};
@@ -48,6 +48,8 @@ pub struct LoadedCapture {
     pub ambiguous: u64,
     /// Lines of the flow-label file that could not be parsed.
     pub malformed_lines: MalformedLines,
+    /// Lines of the flow-label file whose protocol is an unknown word.
+    pub unknown_protocols: UnknownProtocols,
     /// If no flow matched a line: what to set in the definition so that most flows match.
     pub time_advice: Option<String>,
     /// The flow-label file, relative to the dataset's folder.
@@ -155,6 +157,7 @@ fn load_capture(
             unmatched: 0,
             ambiguous: 0,
             malformed_lines: MalformedLines::default(),
+            unknown_protocols: UnknownProtocols::default(),
             time_advice: None,
             flow_label_file: None,
             most_lines_held: 0,
@@ -298,12 +301,14 @@ fn load_capture_in(
         }
     }
     let (mut malformed_lines, mut most_lines_held) = (MalformedLines::default(), 0);
+    let mut unknown_protocols = UnknownProtocols::default();
     if let Some(join) = &mut labeller.join {
         join.finish()?;
         if order == Order::ByTime && join.disorder() {
             return Ok(None);
         }
         malformed_lines = join.malformed().clone();
+        unknown_protocols = join.unknown_protocols().clone();
         most_lines_held = join.most_held as u64;
     }
     let time_advice = match (flow_label_file, &definition.flow_labels) {
@@ -321,6 +326,7 @@ fn load_capture_in(
         unmatched,
         ambiguous,
         malformed_lines,
+        unknown_protocols,
         time_advice,
         flow_label_file: flow_label_file.clone(),
         most_lines_held,

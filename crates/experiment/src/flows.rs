@@ -458,6 +458,9 @@ fn label_warnings(capture: &LoadedCapture) -> Vec<String> {
         if capture.malformed_lines.count > 0 {
             warnings.push(format!("{}: {file}: {}", capture.dataset, capture.malformed_lines));
         }
+        if capture.unknown_protocols.count > 0 {
+            warnings.push(format!("{}: {file}: {}", capture.dataset, capture.unknown_protocols));
+        }
     }
     if let Some(advice) = &capture.time_advice {
         warnings.push(format!("{}: {}: {advice}", capture.dataset, capture.capture));

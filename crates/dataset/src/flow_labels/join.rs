@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::FlowLabelRules;
 use super::line::{Key, Line, NO_LABELS};
+use super::protocol::UnknownProtocols;
 use super::reader::{LabelReader, MalformedLines};
 use crate::error::DatasetError;
 use crate::labelled::Labels;
@@ -121,6 +122,11 @@ impl<'a> FlowLabelJoin<'a> {
     /// Returns the lines so far that could not be parsed.
     pub(crate) fn malformed(&self) -> &MalformedLines {
         &self.reader.malformed
+    }
+
+    /// Returns the lines so far whose protocol is an unknown word.
+    pub(crate) fn unknown_protocols(&self) -> &UnknownProtocols {
+        &self.reader.unknown_protocols
     }
 
     /// Looks up a flow in the file.

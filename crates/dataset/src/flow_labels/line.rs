@@ -47,19 +47,6 @@ pub(super) struct Line {
 /// The index for a label that no rule maps.
 pub(super) const NO_LABELS: u32 = u32::MAX;
 
-/// Parses a transport protocol given by name or number, including numbers written by pandas (`17.0`); returns `None`
-/// for other protocols. Argus writes `rtp`, `rtcp` and `udt` for UDP with such a payload (argus(5), "proto").
-pub(super) fn transport(text: &str) -> Option<Transport> {
-    let is_one_of = |names: &[&str]| names.iter().any(|name| text.eq_ignore_ascii_case(name));
-    if is_one_of(&["tcp", "6", "6.0", "0x06", "0x6"]) {
-        Some(Transport::Tcp)
-    } else if is_one_of(&["udp", "17", "17.0", "0x11", "rtp", "rtcp", "udt"]) {
-        Some(Transport::Udp)
-    } else {
-        None
-    }
-}
-
 /// Parses a port: decimal, hexadecimal as sometimes written by Argus (`0x0035`), or as pandas writes a column with gaps
 /// (`53.0`).
 pub(super) fn port(text: &str) -> Option<u16> {
@@ -135,14 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn protocols_and_ports_are_read_as_tools_write_them() {
-        for text in ["udp", "UDP", "17", "17.0", "0x11", "rtp", "RTCP", "udt"] {
-            assert_eq!(transport(text), Some(Transport::Udp), "{text}");
-        }
-        assert_eq!([transport("6.0"), transport("Tcp")], [Some(Transport::Tcp); 2]);
-        for text in ["icmp", "arp", "", "1", "17.5"] {
-            assert_eq!(transport(text), None, "{text}");
-        }
+    fn ports_are_read_as_tools_write_them() {
         assert_eq!([port("0x0035"), port("53.0"), port("53")], [Some(53); 3]);
         for text in ["", "-", "65536", "53.5", "0x10000", "0x", "http"] {
             assert_eq!(port(text), None, "{text}");

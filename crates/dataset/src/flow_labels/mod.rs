@@ -7,6 +7,7 @@
 mod join;
 mod line;
 mod offset;
+mod protocol;
 mod reader;
 mod time;
 
@@ -15,6 +16,7 @@ use regex::Regex;
 
 pub(super) use join::{FlowLabelJoin, Joined, Order};
 pub(super) use offset::WithoutLine;
+pub use protocol::UnknownProtocols;
 pub use reader::MalformedLines;
 pub(super) use time::civil_time;
 use time::{Clock, parse_offset};

@@ -8,7 +8,8 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::path::Path;
 
-use super::line::{Key, Line, NO_LABELS, fields, port, transport};
+use super::line::{Key, Line, NO_LABELS, fields, port};
+use super::protocol::{ProtocolWord, UnknownProtocols, protocol};
 use super::time::{advice, duration};
 use super::{FlowLabelRules, Format};
 use crate::error::DatasetError;
@@ -99,11 +100,14 @@ pub(super) struct LabelReader<'a> {
     places: Vec<Range<usize>>,
     separator: u8,
     columns: Columns,
+    /// Name of the transport column, which lines that repeat the header contain.
+    transport_header: String,
     /// Index of the rule or labels for each label text seen.
     remembered: HashMap<String, u32>,
     /// The labels of a CSV file, by index.
     own: Vec<Labels>,
     pub malformed: MalformedLines,
+    pub unknown_protocols: UnknownProtocols,
 }
 
 impl<'a> LabelReader<'a> {
@@ -128,6 +132,7 @@ impl<'a> LabelReader<'a> {
         fields(head, separator, &mut places).ok_or_else(|| fault("quotes in the header are unbalanced".to_owned()))?;
         let headers: Vec<&str> = places.iter().map(|place| &head[place.clone()]).collect();
         let columns = columns(rules, &headers).map_err(fault)?;
+        let transport_header = headers[columns.transport].to_owned();
         Ok(Self {
             rules,
             applicable: rules.rules_for(capture),
@@ -139,9 +144,11 @@ impl<'a> LabelReader<'a> {
             places,
             separator,
             columns,
+            transport_header,
             remembered: HashMap::new(),
             own: Vec::new(),
             malformed: MalformedLines::default(),
+            unknown_protocols: UnknownProtocols::default(),
         })
     }
 
@@ -197,14 +204,23 @@ impl<'a> LabelReader<'a> {
             let text: Option<String> = field(column).map(|text| text.chars().take(SHOWN_LETTERS).collect());
             Fault { what, text: Some(text.unwrap_or_default()), advice: "" }
         };
-        let Some(transport) = transport(field(columns.transport).ok_or("it has too few columns")?) else {
-            return Ok(None);
+        let word = field(columns.transport).ok_or("it has too few columns")?;
+        let transport = match protocol(word) {
+            ProtocolWord::Transport(transport) => Some(transport),
+            ProtocolWord::Other => return Ok(None),
+            ProtocolWord::Unknown => None,
         };
         if let Some(capture) = columns.capture
             && folded(capture_stem(field(capture).ok_or("it has too few columns")?)) != self.capture_stem
         {
             return Ok(None);
         }
+        let Some(transport) = transport else {
+            if word != self.transport_header {
+                self.unknown_protocols.add(word);
+            }
+            return Ok(None);
+        };
         let clock = self.rules.clock;
         let time = |column: usize, what: &'static str| {
             let text = field(column).ok_or("it has too few columns")?;

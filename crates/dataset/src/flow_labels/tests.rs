@@ -262,6 +262,27 @@ fn what_is_wrong_with_a_line_is_said_with_its_text_and_what_to_do() {
 }
 
 #[test]
+fn lines_of_unknown_protocols_are_counted_by_word() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut text = HEADER.to_owned();
+    // Known others and a repeated header are passed over.
+    for word in ["tcp", "quic", "icmp", "QUIC", "2", "Proto", "quic", "", "arp"] {
+        let line = format!("1970/01/01 02:00:10,2,{word},10.0.0.1,1000,->,10.0.0.2,80,S,From-Botnet\n");
+        text += if word == "Proto" { HEADER } else { &line };
+    }
+    let path = written(folder.path(), &text);
+    let rules = rules("From-Botnet", "+02:00");
+    for order in [Order::ByTime, Order::Any] {
+        let mut join = FlowLabelJoin::open(&path, &rules, "a.pcap", order).unwrap();
+        assert_eq!(joined(&mut join, &[flow("10.0.0.1:1000", "10.0.0.2:80", 10 * SECOND, 11 * SECOND)]), ["botnet"]);
+        join.finish().unwrap();
+        let told = "4 lines not used, since the protocol is neither tcp or udp nor known (`quic`: 2, ``: 1, `QUIC`: 1)";
+        assert_eq!(join.unknown_protocols().to_string(), told);
+        assert_eq!(join.malformed().count, 0);
+    }
+}
+
+#[test]
 fn files_that_are_none_are_told_with_file_and_line() {
     let folder = tempfile::tempdir().unwrap();
     let rules = rules("From-Botnet", "+02:00");
