@@ -146,6 +146,9 @@ impl PcapFormat {
 pub(super) const ANOTHER_CAPTURE: &str =
     "another capture begins here: two files were concatenated; join them with mergecap -a";
 
+/// The problem of a file that ends in zeros.
+pub(super) const ONLY_ZEROS: &str = "only zeros from here on, as after a power failure during the capture";
+
 /// Whether a file header begins here: a magic number, then version 2.4. Needs eight bytes.
 pub(super) fn is_file_header(bytes: &[u8]) -> bool {
     let magic = [MICROSECONDS, NANOSECONDS, MODIFIED]
@@ -171,7 +174,7 @@ fn no_record(buffer: &mut StreamBuffer) -> std::io::Result<Option<&'static str>>
     }
     let available = buffer.fill(2 * RECORD_HEADER)?;
     let all_zeros = buffer.data()[..available.min(2 * RECORD_HEADER)].iter().all(|&byte| byte == 0);
-    Ok(all_zeros.then_some("only zeros from here on, as after a power failure during the capture"))
+    Ok(all_zeros.then_some(ONLY_ZEROS))
 }
 
 /// Reads the 32-bit number at `offset`.

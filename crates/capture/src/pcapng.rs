@@ -157,6 +157,9 @@ impl PcapNgFormat {
         if pcap::is_file_header(head) {
             return Err(pcap::ANOTHER_CAPTURE.to_owned());
         }
+        if head[..BLOCK_FRAME].iter().all(|&byte| byte == 0) {
+            return Err(pcap::ONLY_ZEROS.to_owned());
+        }
         if head[..4] == SHB_MAGIC.to_be_bytes() {
             self.big_endian = match u32::from_be_bytes([head[8], head[9], head[10], head[11]]) {
                 pcap_parser::BOM_MAGIC => true,

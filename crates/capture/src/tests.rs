@@ -288,6 +288,7 @@ fn damage_is_told_with_its_place_after_all_packets_before_it() {
     for order in [Order::Little, Order::Big] {
         assert!(problem(craft::pcap(order, false, 1, WHOLE, &[])).contains("another capture begins here"));
     }
+    assert!(problem(vec![0; 4096]).contains("only zeros from here on"));
     let packet = craft::enhanced_packet(Order::Little, 0, 0, &tcp_packet(b"x"));
     assert!(problem(packet[..packet.len() - 1].to_vec()).contains("ends inside a block"));
     assert!(problem(packet[..7].to_vec()).contains("ends inside a block"));
