@@ -269,5 +269,40 @@ const KNOWN: [Known; 4] = [
 /// A TCP header that contradicts the packet's length is skipped here as malformed; tshark shows its ports.
 const SHORT: &str = "the TCP header is shorter than it can be, or longer than the packet";
 
-/// Captures of tcpdump in which packets differ.
-const KNOWN_OF_TCPDUMP: [Known; 0] = [];
+/// Captures of tcpdump in which packets differ, also in `crates/capture/README.md`.
+const KNOWN_OF_TCPDUMP: [Known; 30] = [
+    ("LINKTYPE_IPV4_invalid.pcap", "outer", 1, "tshark shows an IPv4 layer without addresses before the IPv6 packet"),
+    ("LINKTYPE_IPV6_invalid.pcap", "inner", 1, OTHER_VERSION),
+    ("LINKTYPE_IPV6_invalid.pcap", "outer", 1, OTHER_VERSION),
+    ("bigtcp-ipv4-geneve-ipv4.pcap", "inner", 1, NO_LENGTH),
+    ("bigtcp-ipv4-geneve-ipv6.pcap", "inner", 1, NO_LENGTH),
+    ("bigtcp-ipv4-vxlan-ipv4.pcap", "inner", 1, NO_LENGTH),
+    ("bigtcp-ipv4-vxlan-ipv6.pcap", "inner", 1, NO_LENGTH),
+    ("bigtcp-ipv6-geneve-ipv4.pcap", "inner", 1, NO_LENGTH),
+    ("bigtcp-ipv6-geneve-ipv4.pcap", "outer", 1, NO_LENGTH),
+    ("bigtcp-ipv6-geneve-ipv6.pcap", "inner", 1, NO_LENGTH),
+    ("bigtcp-ipv6-geneve-ipv6.pcap", "outer", 1, NO_LENGTH),
+    ("bigtcp-ipv6-hbh.pcap", "inner", 1, NO_LENGTH),
+    ("bigtcp-ipv6-hbh.pcap", "outer", 1, NO_LENGTH),
+    ("bigtcp-ipv6-vxlan-ipv4.pcap", "inner", 1, NO_LENGTH),
+    ("bigtcp-ipv6-vxlan-ipv4.pcap", "outer", 1, NO_LENGTH),
+    ("bigtcp-ipv6-vxlan-ipv6.pcap", "inner", 1, NO_LENGTH),
+    ("bigtcp-ipv6-vxlan-ipv6.pcap", "outer", 1, NO_LENGTH),
+    ("bigtcp-ipv6.pcap", "inner", 1, NO_LENGTH),
+    ("bigtcp-ipv6.pcap", "outer", 1, NO_LENGTH),
+    ("brcm-tag.pcap", "inner", 8, "tshark 4.0 does not know the link type"),
+    ("brcm-tag.pcap", "outer", 8, "tshark 4.0 does not know the link type"),
+    ("of13_ericsson.pcapng", "inner", 4, QUOTED),
+    ("quic_32_bit_pointer_overflow.pcap", "inner", 1, NO_LENGTH),
+    ("quic_32_bit_pointer_overflow.pcap", "outer", 1, NO_LENGTH),
+    ("sflow-print-v6.pcap", "inner", 5, QUOTED),
+    ("sflow_expanded.pcap", "inner", 1, QUOTED),
+    ("timestamp_invalid_nano.pcap", "inner", 1, "an impossible fraction of a second is 0 here, and negative in tshark"),
+    ("timestamp_invalid_nano.pcap", "outer", 1, "an impossible fraction of a second is 0 here, and negative in tshark"),
+    ("vxlan.pcap", "inner", 2, "a tunnel of ARP has no inner IP packet; tshark's last IP packet is the tunnel's own"),
+    ("vxlan_port_8472.pcap", "inner", 10, "tshark opens VXLAN on its registered port only"),
+];
+
+const OTHER_VERSION: &str = "a packet of the other IP version than the link type says is read here";
+const NO_LENGTH: &str = "a length of 0 in an IP or UDP header is that of the frame here (offloaded segments)";
+const QUOTED: &str = "packets quoted in OpenFlow and sFlow messages are no tunnels";

@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 
 use crate::common::Project;
 use crate::common::every_stage::{self, command, leftovers, results, results_in, same};
-use crate::common::faults::library;
+use crate::common::faults::{all_faults, chosen, library, succeeded};
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
@@ -34,10 +34,6 @@ fn run(folder: &Path, faults: &[(&str, String)]) -> (Output, u64, u64) {
     (output, count(0), count(8))
 }
 
-fn all_faults() -> bool {
-    std::env::var_os("ETCBENCH_ALL_FAULTS").is_some()
-}
-
 /// Every stage, with only two models and one variant: the others write the same kinds of files.
 fn project() -> Project {
     let project = every_stage::project();
@@ -48,14 +44,6 @@ fn project() -> Project {
     let tune = "[tune]\nsearch = \"grid\"\nbudget = 2\n[tune.space.knn]\nk = [3]\n[tune.space.attention_lstm]\n";
     project.write("experiments/small.toml", text.replace("epochs = 3", "epochs = 2") + tune);
     project
-}
-
-/// Returns `few` evenly spaced numbers from 1 to `all`, or every one if the environment requests all.
-fn chosen(all: u64, few: u64) -> Vec<u64> {
-    if all_faults() {
-        return (1..=all).collect();
-    }
-    (0..few).map(|index| 1 + (all - 1) * index / (few - 1).max(1)).collect()
 }
 
 struct Undisturbed {
@@ -109,20 +97,6 @@ fn undisturbed() -> &'static Undisturbed {
         let kinds = kinds.into_iter().map(|(_, numbers)| numbers[numbers.len() / 2]).collect();
         Undisturbed { results, changes, kinds, reads }
     })
-}
-
-/// A run that met a fault either succeeds or prints one line with the reason and has the exit code of an error. It
-/// never panics.
-#[track_caller]
-fn succeeded(output: &Output, what: &str) -> bool {
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(!text.contains("panicked"), "{what}: {text}");
-    if !output.status.success() {
-        assert!(matches!(output.status.code(), Some(2 | 3)), "{what}: {:?} {text}", output.status);
-        let line = text.lines().last().unwrap_or_default();
-        assert!(line.starts_with("etcbench: "), "{what}: {text}");
-    }
-    output.status.success()
 }
 
 fn copy(from: &Path, to: &Path) {

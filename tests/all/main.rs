@@ -27,6 +27,8 @@ mod external_faults;
 mod external_models;
 mod falsified_lengths;
 #[cfg(target_os = "linux")]
+mod fault_outputs;
+#[cfg(target_os = "linux")]
 mod faults;
 mod findings;
 mod flow_peers;

@@ -134,11 +134,13 @@ impl PcapFormat {
     fn nanoseconds(&mut self, fraction: i64) -> i64 {
         if fraction >= self.units_per_second {
             self.fractions_out_of_range += 1;
-            if fraction >= LEAST_NANOSECONDS {
+            if (LEAST_NANOSECONDS..BILLION).contains(&fraction) {
                 self.nanoseconds_per_unit = 1;
             }
         }
-        fraction * self.nanoseconds_per_unit
+        let nanoseconds = fraction * self.nanoseconds_per_unit;
+        // Two seconds and more are no fraction in any unit.
+        if nanoseconds < 2 * BILLION { nanoseconds } else { 0 }
     }
 }
 

@@ -456,7 +456,7 @@ fn later_fragments_follow_a_chain_of_extension_headers() {
                     craft::ipv6(a, b, 44, &[&[next, 0, field[0], field[1], 0, 0, 0, 9][..], payload].concat())
                 } else {
                     let mut packet = craft::ipv4(A, B, next, payload);
-                    let field = (offset / 8 | if more { 0x2000 } else { 0 }).to_be_bytes();
+                    let field = ((offset / 8) | if more { 0x2000 } else { 0 }).to_be_bytes();
                     packet[6..8].copy_from_slice(&field);
                     packet
                 };
@@ -520,6 +520,10 @@ fn fractions_of_a_second_beyond_the_resolution_are_counted() {
         assert!(told.contains("3 packets have a fraction of a second beyond the file's resolution"), "{told}");
         let (times, summary) = read_fractions(order, true, &[999_999_999, 1_000_000_000]);
         assert_eq!((times, summary.fractions_out_of_range), (vec![999_999_999, 1_000_000_000], 1));
+        // No fraction in any unit.
+        let (times, summary) = read_fractions(order, false, &[0x8000_0000, 700_000]);
+        assert_eq!((times, summary.fractions_out_of_range), (vec![0, 700_000_000], 1));
+        assert_eq!(read_fractions(order, true, &[0x8000_0000]).0, [0]);
     }
 }
 
