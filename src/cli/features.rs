@@ -137,6 +137,9 @@ enum Format {
     Nprint,
     /// A folder of images in YaTC's layout, one of 40 x 40 per flow.
     Png,
+    /// Not written; the message says how to convert a table.
+    #[value(hide = true)]
+    Hdf5,
 }
 
 impl Format {
@@ -146,6 +149,7 @@ impl Format {
             "csv" => Format::Csv,
             "arrow" | "feather" => Format::Arrow,
             "npz" => Format::Npz,
+            "h5" | "hdf5" | "hdf" => Format::Hdf5,
             _ => Format::Parquet,
         }
     }
@@ -154,6 +158,10 @@ impl Format {
         matches!(self, Format::Csv | Format::Nprint)
     }
 }
+
+/// The established writers of HDF5 depend on a C library, and those in Rust are young.
+const NO_HDF5: &str = "HDF5 is not written; write Parquet and convert it: python3 -c \
+                       \"import pandas; pandas.read_parquet('flows.parquet').to_hdf('flows.h5', key='flows')\"";
 
 /// Maximum number of payload bytes that have columns, eight columns each.
 const MOST_PAYLOAD: usize = 65_535;
@@ -173,11 +181,11 @@ fn one_of<T: Copy>(name: &str, choices: &[(&str, T)]) -> Result<T, String> {
     })
 }
 
-fn tunnels(name: &str) -> Result<Tunnels, String> {
+pub(super) fn tunnels(name: &str) -> Result<Tunnels, String> {
     one_of(name, &[("outer", Tunnels::Outer), ("inner", Tunnels::Inner)])
 }
 
-fn direction(name: &str) -> Result<Pairing, String> {
+pub(super) fn direction(name: &str) -> Result<Pairing, String> {
     one_of(name, &[("bidirectional", Pairing::Bidirectional), ("unidirectional", Pairing::Unidirectional)])
 }
 
@@ -264,6 +272,7 @@ struct Written<'a> {
 fn written(arguments: &FeaturesArguments) -> anyhow::Result<Written<'_>> {
     let output = arguments.output.as_deref();
     let format = arguments.format.unwrap_or_else(|| output.map_or(Format::Parquet, Format::of_name));
+    anyhow::ensure!(format != Format::Hdf5, NO_HDF5);
     let columns = arguments.columns;
     if let (Columns::Of(tool), Format::Nprint | Format::Png) = (columns, format) {
         anyhow::bail!("--columns {} is for tables of flows; use it with csv, parquet, arrow or npz", tool.name());
@@ -441,6 +450,10 @@ fn write(
         Format::Npz => stream_npz(output, header, columns, next),
         Format::Nprint => stream_nprint(output, header, written.payload, next),
         Format::Png => write_images(output, header, next),
+        Format::Hdf5 => {
+            let source = std::io::Error::other(NO_HDF5);
+            Err(StoreError::Write { file: output.display().to_string(), source })
+        }
     }
 }
 

@@ -61,6 +61,7 @@ mod report;
 mod run;
 mod run_summary;
 mod split;
+mod split_flows;
 mod submission;
 mod sweep;
 mod tables;
@@ -148,6 +149,8 @@ enum Command {
     Pretrain(pretrain::PretrainArguments),
     /// Write the flows of captures or of an experiment as a table, with statistics and first bytes.
     Features(features::FeaturesArguments),
+    /// Write each flow of captures as a capture file of its own, as SplitCap does.
+    SplitFlows(split_flows::SplitFlowsArguments),
     /// Classify the flows of any captures with a trained model: class and probability of each flow, and a summary.
     Classify(classify::ClassifyArguments),
     /// Write how an experiment splits its flows as a CSV file, which can also be read back.
@@ -360,6 +363,7 @@ fn dispatch(arguments: Arguments) -> anyhow::Result<Verdict> {
         Command::GpuCheck(arguments) => gpu_check::gpu_check(&arguments),
         Command::Pretrain(arguments) => pretrain::pretrain(&project, &arguments),
         Command::Features(arguments) => features::features(&project, &arguments),
+        Command::SplitFlows(arguments) => split_flows::split_flows(&arguments),
         Command::Classify(arguments) => classify::classify(&arguments),
         Command::Split(arguments) => split::split(&project, &arguments),
         Command::Export(arguments) => export::export(&project, &arguments),

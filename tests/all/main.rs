@@ -46,6 +46,7 @@ mod published;
 mod release;
 mod report;
 mod slurm;
+mod split_flows;
 mod stages;
 mod submission;
 mod sweep;

@@ -225,7 +225,7 @@ const OUTPUTS: [(&str, &[&str]); 11] = [
 ];
 
 /// Options for a file or folder that is read, or that cannot be written here.
-const OTHERS: [&str; 14] = [
+const OTHERS: [&str; 15] = [
     "data verify --against",
     "pretrain --show",
     "export --output",
@@ -238,6 +238,7 @@ const OTHERS: [&str; 14] = [
     "report --paper",
     "man --output",
     "features --relative-to",
+    "split-flows --output",
     "gpu-check --csv",
     "--project",
 ];

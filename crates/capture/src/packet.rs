@@ -83,4 +83,10 @@ pub struct Packet<'a> {
     pub tcp_flags: u8,
     /// TCP receive window as in the header, unscaled; zero for UDP.
     pub tcp_window: u16,
+    /// The captured bytes of the whole frame, from the link layer on.
+    pub frame: &'a [u8],
+    /// Link type of the frame.
+    pub link_type: u32,
+    /// The packet's first comment, if the format is pcapng and it has one; otherwise empty.
+    pub comment: &'a [u8],
 }

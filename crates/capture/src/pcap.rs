@@ -33,6 +33,8 @@ pub(super) struct Record {
     pub(super) timestamp: Result<i64, SkipReason>,
     pub(super) link_layer: Option<&'static LinkLayer>,
     pub(super) link_type: u32,
+    /// Range of the comment, for [`StreamBuffer::bytes_at`].
+    pub(super) comment: Range<usize>,
 }
 
 /// Result of reading one record.
@@ -47,7 +49,7 @@ pub(super) enum Step {
 pub(super) struct PcapFormat {
     big_endian: bool,
     /// Nanoseconds per unit of a fraction of a second; 1 once a fraction of a file of microseconds is too large for them.
-    nanoseconds_per_unit: i64,
+    pub(super) nanoseconds_per_unit: i64,
     /// The units of a second according to the file header.
     units_per_second: i64,
     /// Number of records whose fraction is a second or more.
@@ -123,6 +125,7 @@ impl PcapFormat {
                 timestamp: Ok(i64::from(seconds) * BILLION + self.nanoseconds(i64::from(fraction))),
                 link_layer: self.link_layer,
                 link_type: self.link_type,
+                comment: end..end,
             };
             buffer.consume(needed);
             return Ok(Step::Record(record));

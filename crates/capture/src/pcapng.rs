@@ -1,6 +1,8 @@
 //! The pcapng file format (draft-ietf-opsawg-pcapng), with blocks parsed by `pcap-parser`: sections, each with its byte
 //! order and interfaces, and for each interface a link type, a snap length and a clock.
 
+use std::ops::Range;
+
 use pcap_parser::{EPB_MAGIC, IDB_MAGIC, InterfaceDescriptionBlock, OptionCode, SHB_MAGIC, SPB_MAGIC};
 
 use super::buffer::StreamBuffer;
@@ -85,15 +87,26 @@ pub(super) struct PcapNgFormat {
 
 /// What the reader needs from one block.
 enum Content {
-    /// Frame position and length within the block, interface, wire length, and halves of the time.
+    /// Frame position and length within the block, interface, wire length, halves of the time, and the range of the
+    /// comment within the block.
     Packet {
         start: usize,
         captured: usize,
         interface: usize,
         wire_length: u32,
         time: Option<(u32, u32)>,
+        comment: Range<usize>,
     },
     Nothing,
+}
+
+impl Content {
+    fn with_comment(mut self, range: Range<usize>) -> Self {
+        if let Content::Packet { comment, .. } = &mut self {
+            *comment = range;
+        }
+        self
+    }
 }
 
 impl PcapNgFormat {
@@ -126,7 +139,7 @@ impl PcapNgFormat {
                 Err(problem) => return Ok(Step::Damage(problem)),
             };
             let block_start = buffer.start();
-            if let Content::Packet { start, captured, interface, wire_length, time } = content {
+            if let Content::Packet { start, captured, interface, wire_length, time, comment } = content {
                 let Some(interface) = self.interfaces.get(interface) else {
                     return Ok(Step::Damage(format!(
                         "a packet names interface {interface}, but the section describes {}",
@@ -143,6 +156,7 @@ impl PcapNgFormat {
                     },
                     link_layer: interface.link_layer,
                     link_type: interface.link_type,
+                    comment: block_start + comment.start..block_start + comment.end,
                 };
                 buffer.consume(length);
                 return Ok(Step::Record(record));
@@ -233,13 +247,20 @@ impl PcapNgFormat {
                     pcap_parser::parse_enhancedpacketblock_le(block)
                 };
                 let (_, packet) = parsed.map_err(|_| "an enhanced packet block is malformed".to_owned())?;
-                packet_content(
+                let within = |bytes: &[u8]| {
+                    let start = bytes.as_ptr().addr() - block.as_ptr().addr();
+                    start..start + bytes.len()
+                };
+                let comment = packet.options.iter().find(|option| option.code == OptionCode::Comment);
+                let comment = comment.and_then(|option| option.as_bytes().ok()).map_or(0..0, within);
+                let content = packet_content(
                     packet.data.as_ptr().addr() - block.as_ptr().addr(),
                     (packet.caplen as usize, packet.data.len()),
                     packet.if_id as usize,
                     packet.origlen,
                     Some((packet.ts_high, packet.ts_low)),
-                )
+                )?;
+                Ok(content.with_comment(comment))
             }
             OBSOLETE_PACKET_BLOCK if block.len() >= OBSOLETE_PACKET_HEADER + 4 => {
                 let interface = [block[8], block[9]];
@@ -308,7 +329,7 @@ fn packet_content(
         return Err(format!("a packet claims {captured} captured bytes, more than the limit of {LONGEST_PACKET}"));
     }
     let wire_length = original.max(captured as u32);
-    Ok(Content::Packet { start, captured, interface, wire_length, time })
+    Ok(Content::Packet { start, captured, interface, wire_length, time, comment: 0..0 })
 }
 
 #[cfg(test)]

@@ -170,6 +170,15 @@ impl CaptureReader {
         &self.name
     }
 
+    /// Returns the smallest difference of times that the file's format can express, in nanoseconds: 1000 for a pcap with
+    /// microseconds, otherwise 1, the resolution of [`Packet::timestamp`].
+    pub fn nanoseconds_per_unit(&self) -> i64 {
+        match &self.format {
+            Format::Pcap(format) => format.nanoseconds_per_unit,
+            Format::PcapNg(_) => 1,
+        }
+    }
+
     /// Returns the next packet, or `None` at the end of the file or where damage begins (reported by
     /// [`CaptureReader::summary`]).
     ///
@@ -238,6 +247,9 @@ impl CaptureReader {
             layout: headers.layout,
             tcp_flags: headers.tcp_flags,
             tcp_window: headers.tcp_window,
+            frame: self.buffer.bytes_at(record.frame.clone()),
+            link_type: record.link_type,
+            comment: self.buffer.bytes_at(record.comment.clone()),
         }))
     }
 

@@ -5,6 +5,7 @@ mod arrow;
 mod build;
 mod column;
 mod duplicate;
+mod flow_captures;
 mod flowpic;
 mod image;
 mod mask;
@@ -27,6 +28,7 @@ pub use build::{
 };
 pub use column::{Columns, added_key};
 pub use duplicate::{DuplicateFlows, tokens_without_identifiers};
+pub use flow_captures::{FlowCaptureError, FlowCaptureFolder, FlowCaptureOptions, WrittenFlows};
 pub use flowpic::{FlowpicError, FlowpicOptions, flowpic_names, write_flowpic};
 pub use image::{IMAGE_BYTES, IMAGE_PACKETS, write_images};
 pub use mask::{Mask, MaskMethod, mask_flow};

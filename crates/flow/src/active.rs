@@ -99,14 +99,20 @@ impl ActiveFlow {
         }
     }
 
-    /// Converts to the public type.
-    pub(super) fn finish(&self, packets: &CompletePackets, statistics: Option<FlowStatistics>) -> Flow {
+    /// Returns the five-tuple, from the sender of the first packet.
+    pub(super) fn five_tuple(&self) -> FiveTuple {
         let (first, second) = self.key.endpoints();
         let (source, destination) = if self.reversed { (second, first) } else { (first, second) };
-        let transport = self.key.transport();
+        FiveTuple { source, destination, transport: self.key.transport() }
+    }
+
+    /// Converts to the public type.
+    pub(super) fn finish(&self, packets: &CompletePackets, statistics: Option<FlowStatistics>) -> Flow {
+        let five_tuple = self.five_tuple();
+        let transport = five_tuple.transport;
         let finished = |statistics: FlowStatistics| statistics.finish(self.start, self.latest, transport);
         Flow {
-            five_tuple: FiveTuple { source, destination, transport },
+            five_tuple,
             start: self.start,
             end: self.latest,
             packets: packets.packets(transport),

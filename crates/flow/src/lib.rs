@@ -14,6 +14,7 @@ mod running;
 mod sequence;
 mod shard;
 mod slab;
+mod sorter;
 mod statistics;
 mod types;
 
@@ -22,6 +23,7 @@ pub use assembler::{Assembler, NumberedFlow};
 pub use options::FlowOptionsError;
 pub use options::{MOST_KEPT_BYTES, MOST_KEPT_PACKETS};
 pub use sequence::{SequencePacket, flow_of_sequence, ipv4_offsets};
+pub use sorter::{FlowSorter, Sorted, SortedPacket};
 pub use statistics::{STATISTIC_NAMES, reads_times};
 pub use types::{FiveTuple, Flow, FlowOptions, FlowPacket, PacketDirection, Pairing};
 

@@ -12,6 +12,7 @@ use super::kept::{CompletePackets, KeptStore};
 use super::key::FlowKey;
 use super::slab::Slab;
 use super::statistics::FlowStatistics;
+use super::types::FiveTuple;
 
 /// Assigns packets to their flows. A flow's number is the one given with its first packet, unless renumbered.
 pub(super) struct Shard {
@@ -135,6 +136,11 @@ impl Shard {
         let is_its = |position: &u32| self.flows.get(*position).is_some_and(|flow| flow.key == *key);
         let position = *self.positions.find(key.hash(), is_its)?;
         Some((position, self.flows.get(position)?))
+    }
+
+    /// Returns the number and the five-tuple of this key's active flow.
+    pub(super) fn flow_of(&self, key: &FlowKey) -> Option<(u64, FiveTuple)> {
+        self.active(key).map(|(_, flow)| (flow.number, flow.five_tuple()))
     }
 
     /// Returns the number of this key's active flow, and how many of its packets are kept.

@@ -38,6 +38,9 @@ pub(super) fn packet(drawn: &Drawn, number: usize) -> Packet<'static> {
         layout: HeaderLayout { transport_offset: 20, payload_offset: header, transport },
         tcp_flags: if drawn.udp { 0 } else { drawn.flags },
         tcp_window: 7,
+        frame: &BYTES[..usize::from(length)],
+        link_type: 101,
+        comment: &[],
     }
 }
 
