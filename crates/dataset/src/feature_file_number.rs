@@ -38,6 +38,14 @@ pub(super) fn plain_number(text: &[u8]) -> Option<(f64, usize)> {
 #[inline]
 fn digits(text: &[u8], before: u64) -> (u64, &[u8]) {
     let (mut number, mut rest) = (before, text);
+    while let Some(word) = rest.first_chunk() {
+        let (value, count) = digits_of_word(u64::from_le_bytes(*word));
+        number = number.wrapping_mul(INTEGER_POWERS[count]).wrapping_add(value);
+        rest = &rest[count..];
+        if count < 8 {
+            return (number, rest);
+        }
+    }
     while let [byte, behind @ ..] = rest {
         let digit = byte.wrapping_sub(b'0');
         if digit > 9 {
@@ -49,6 +57,28 @@ fn digits(text: &[u8], before: u64) -> (u64, &[u8]) {
     (number, rest)
 }
 
+/// The powers of ten by which up to eight digits shift a number.
+const INTEGER_POWERS: [u64; 9] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000];
+
+/// Returns the number formed by the digits at the start of eight bytes, the first of which is the lowest, and their
+/// count. All eight are handled at once: digits are added in pairs, then pairs of pairs, then both halves.
+#[inline]
+fn digits_of_word(word: u64) -> (u64, usize) {
+    let values = word ^ 0x3030_3030_3030_3030;
+    // A byte that is no digit is above 9, which its high half shows, at once or after adding 6. Carries reach only later
+    // bytes.
+    let others = (values | values.wrapping_add(0x0606_0606_0606_0606)) & 0xf0f0_f0f0_f0f0_f0f0;
+    let count = others.trailing_zeros() as usize / 8;
+    if count == 0 {
+        return (0, 0);
+    }
+    // Moves the digits to the end, behind zeros.
+    let digits = values << (64 - 8 * count);
+    let pairs = (digits.wrapping_mul(10 * 256 + 1) >> 8) & 0x00ff_00ff_00ff_00ff;
+    let fours = (pairs.wrapping_mul(100 * 65_536 + 1) >> 16) & 0x0000_ffff_0000_ffff;
+    (fours.wrapping_mul(10_000 * 4_294_967_296 + 1) >> 32, count)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -57,7 +87,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn numbers_have_the_bits_that_reading_them_gives(text in "-?[0-9]{0,9}\\.?[0-9]{0,9}[,a-z]?") {
+        fn numbers_have_the_bits_that_reading_them_gives(text in "-?[0-9]{0,17}\\.?[0-9]{0,17}[,a-z/:]?[0-9,\u{e9}]{0,9}") {
             match plain_number(text.as_bytes()) {
                 Some((number, length)) => {
                     let read: f64 = text[..length].parse().unwrap();
@@ -66,7 +96,8 @@ mod tests {
                     prop_assert!(next.is_none_or(|letter| !letter.is_ascii_digit()), "{}", text);
                 }
                 None => {
-                    let digits = text.chars().filter(char::is_ascii_digit).count();
+                    let number = text.split(|letter: char| !"-.0123456789".contains(letter)).next().unwrap_or_default();
+                    let digits = number.chars().filter(char::is_ascii_digit).count();
                     prop_assert!(digits == 0 || digits > 15, "{}", text);
                 }
             }
