@@ -126,7 +126,7 @@ write("arff", "small", b"""@RELATION 'small data'
 ?,-1e9,"x",'FILE TRANSFER'
 """)
 write("arff", "sparse", b"@relation r\n@attribute a numeric\n@attribute b {x,y}\n@data\n{0 3, 1 y}\n")
-# In the order of the table of layouts (`crates/dataset/src/published/mod.rs`), followed by a feature file.
+# In the order of the table of layouts (`crates/dataset/src/published/mod.rs`), followed by a CSV file of features and a log of Zeek.
 FIXTURES = ROOT / "tests/fixtures/published"
 MIRAGE = b"""{"10.0.0.1,47712,10.0.0.2,4070,6": {"packet_data": {"packet_dir": [0, 1], "L4_payload_bytes": [3, 0], "iat": [0.0, 0.25],
 "L4_raw_payload": [[22, 3, 1], []]}, "flow_metadata": {"BF_label": "com.spotify.music", "BF_activity": "Unknown"}}}"""
@@ -139,10 +139,12 @@ SEEDS = [
     (FIXTURES / "utmobilenet21/csvs/Deterministic Automated Data/youtube_1.csv").read_bytes(),
     (FIXTURES / "yatc/ISCXVPN2016_MFR/train/Voip/Voip-2.png").read_bytes(),
     (FIXTURES / "session-images/train-images-idx3-ubyte").read_bytes(), (FIXTURES / "et-bert/USTC-TFC/test_dataset.tsv").read_bytes(),
-    FEATURES,
+    (FIXTURES / "pcapml/processes.pcapng").read_bytes(), FEATURES, (ROOT / "tests/fixtures/tables/zeek-conn/chat/conn.log").read_bytes(),
 ]
 for place, seed in enumerate(SEEDS):
     write("published", f"{place}", bytes([place]) + seed)
+write("published", "zeek-json", bytes([len(SEEDS) - 1]) + (ROOT / "tests/fixtures/tables/zeek-conn/mail/conn.json.log").read_bytes())
+write("published", "totals", bytes([len(SEEDS) - 2]) + b"length,class\n1,a\n2,b\nSummary\nflows,bytes\n2,3\n")
 write("published", "npz", bytes([4]) + (FIXTURES / "wflib/NCDrift_sup.npz").read_bytes())
 write("published", "zstd", bytes([3]) + (FIXTURES / "tcbench-ucdavis-icdm19/again/ucdavis-icdm19.parquet").read_bytes())
 write("toml", "experiment", b"\0" + b"""title = "t"

@@ -244,11 +244,11 @@ pub fn arff(bytes: &[u8]) {
     }
 }
 
-/// Reads a file in a published layout or a CSV file of features, depending on the first byte.
+/// Reads a file in a published layout, a CSV file of features or a log of Zeek, depending on the first byte.
 pub fn published(bytes: &[u8]) {
     let Some((&kind, content)) = bytes.split_first() else { return };
-    let place = usize::from(kind) % (LAYOUTS.len() + 1);
-    let name = LAYOUTS.get(place).map_or("features", |layout| layout.name);
+    let place = usize::from(kind) % (LAYOUTS.len() + TABLES.len());
+    let name = LAYOUTS.get(place).map_or_else(|| TABLES[place - LAYOUTS.len()].0, |layout| layout.name);
     let dataset = PUBLISHED.with(|known| known[place].clone());
     let (own, labels) = LAYOUTS.get(place).and_then(|layout| layout.beside).unwrap_or(("a_b", ""));
     let input = file(&format!("published/{name}/a{own}"), content);
@@ -270,6 +270,16 @@ pub fn published(bytes: &[u8]) {
     }
 }
 
+/// Names and rules of the tables of features that [`published`] reads.
+const TABLES: [(&str, &str); 2] = [
+    ("features", "format = \"csv\"\nlabels = { kind = \"class\" }"),
+    (
+        "zeek",
+        "format = \"zeek\"\nlabels = { kind = \"conn_state\" }\nleave_out = [\"*uid\", \"history*\", \"tunnel*\", \"service*\"]\n\
+         group = [\"id.orig_h\", \"id.resp_h\", \"proto\"]\nmissing = -1.0",
+    ),
+];
+
 /// Returns the definitions of the datasets that [`published`] reads.
 fn published_definitions() -> Vec<DatasetDefinition> {
     let layouts = LAYOUTS.iter().map(|layout| {
@@ -277,7 +287,7 @@ fn published_definitions() -> Vec<DatasetDefinition> {
             format!("[[rule]]\npath = \"\"\nlabels = {{ kind = \"a\" }}\n[published]\nlayout = \"{}\"", layout.name);
         (layout.name, rest)
     });
-    let features = "[features]\nformat = \"csv\"\nlabels = { kind = \"class\" }".to_owned();
+    let tables = TABLES.map(|(name, features)| (name, format!("[features]\n{features}")));
     let definition = |(name, rest): (&str, String)| {
         let text = format!(
             "name = \"{name}\"\ntitle = \"t\"\nreference = \"r\"\nlabel_columns = [\"kind\"]\npublished_at = {{ url = \"u\", how = \"h\" }}\n\
@@ -285,7 +295,7 @@ fn published_definitions() -> Vec<DatasetDefinition> {
         );
         DatasetDefinition::read(&file(&format!("{name}.toml"), text.as_bytes())).expect("it is sound")
     };
-    layouts.chain([("features", features)]).map(definition).collect()
+    layouts.chain(tables).map(definition).collect()
 }
 
 /// Reads a feature store.

@@ -15,7 +15,7 @@ use super::holds::{HeldTimes, Holds};
 use super::host_labels::HostLabelRules;
 use super::labelled::Labels;
 use super::published::{PublishedRules, PublishedSection};
-use super::rules::{COMPRESSIONS, CaptureKey, LabelRules, LabelTable};
+use super::rules::{COMPRESSIONS, CaptureKey, LabelRules, LabelTable, known_column};
 use etcbench_storage as storage;
 use etcbench_storage::declarative;
 
@@ -220,6 +220,46 @@ struct DefinitionFile {
     download: Vec<Download>,
     features: Option<FeatureFileRules>,
     published: Option<PublishedSection>,
+    licence: Option<String>,
+    parts: Option<PublishedParts>,
+}
+
+/// `[parts]` of a definition: how the publisher divided the flows, by the values of a label column.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PublishedParts {
+    /// The label column.
+    column: String,
+    /// Its values for training.
+    train: Vec<String>,
+    /// Its values for early stopping; without them, `split.validation` of the training flows are used.
+    #[serde(default)]
+    validation: Vec<String>,
+    /// Its values for testing.
+    test: Vec<String>,
+}
+
+impl PublishedParts {
+    fn check(&self, label_columns: &[String]) -> Result<(), String> {
+        known_column(&self.column, label_columns).map_err(|message| format!("`parts.column`: {message}"))?;
+        for (key, values) in [("train", &self.train), ("test", &self.test)] {
+            if values.is_empty() {
+                return Err(format!("`parts.{key}` is empty: list the values of `{}` for it", self.column));
+            }
+        }
+        let all: Vec<&String> = self.train.iter().chain(&self.validation).chain(&self.test).collect();
+        match declarative::first_repeated(&all) {
+            Some(value) => Err(format!("`{value}` is twice in [parts]; a flow is in one part")),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns `train`, `validation` or `test` for a flow with these labels, or `None` if it is in no part.
+    pub fn part_of(&self, labels: &Labels) -> Option<&'static str> {
+        let value = labels.get(&self.column)?;
+        let parts = [("train", &self.train), ("validation", &self.validation), ("test", &self.test)];
+        parts.into_iter().find(|(_, values)| values.contains(value)).map(|(name, _)| name)
+    }
 }
 
 /// A validated dataset definition.
@@ -248,6 +288,10 @@ pub struct DatasetDefinition {
     /// SHA-256 of the definition and its label table, in hexadecimal: runs with equal digests assign the same labels to
     /// the same files.
     pub digest: String,
+    /// The licence of the published files, as an SPDX identifier where there is one; `None` if it is not confirmed.
+    pub licence: Option<String>,
+    /// The parts into which the publisher divided the flows.
+    pub parts: Option<PublishedParts>,
     /// Rules for reading its files as features, if they are feature files instead of captures.
     pub features: Option<FeatureFileRules>,
     /// Rules for reading its files as flows, if they are in a published layout instead of captures.
@@ -301,6 +345,12 @@ impl DatasetDefinition {
         if raw.name.is_empty() || !raw.name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
             return Err(fault(format!("`name` is `{}`: use only letters, digits, `-` and `_`", raw.name)));
         }
+        if raw.licence.as_ref().is_some_and(|licence| licence.trim().is_empty()) {
+            return Err(fault("`licence` is empty; omit it if the licence is not known".to_owned()));
+        }
+        if let Some(parts) = &raw.parts {
+            parts.check(&raw.label_columns).map_err(&fault)?;
+        }
         let empty = raw.label_columns.iter().find(|column| column.is_empty());
         if let Some(column) = empty.or_else(|| declarative::first_repeated(&raw.label_columns)) {
             return Err(fault(format!("`label_columns` contains a duplicate or empty value (`{column}`)")));
@@ -308,8 +358,9 @@ impl DatasetDefinition {
         if raw.files.patterns.is_empty() {
             return Err(fault("`files.patterns` is empty: name at least one, such as \"**/*.pcap\"".to_owned()));
         }
+        let by_capture = !raw.rule.is_empty() || raw.table.is_some() || raw.folders.is_some();
         if let Some(features) = &raw.features {
-            features.check(&raw.label_columns).map_err(&fault)?;
+            features.check(&raw.label_columns, by_capture).map_err(&fault)?;
             if raw.flow_labels.is_some() || raw.host_labels.is_some() {
                 return Err(fault(
                     "[features] cannot be combined with [flow_labels] or [host_labels], which are for captures"
@@ -326,7 +377,6 @@ impl DatasetDefinition {
             Some(section) => Some(PublishedRules::new(section, &raw.label_columns).map_err(&fault)?),
             None => None,
         };
-        let by_capture = !raw.rule.is_empty() || raw.table.is_some() || raw.folders.is_some();
         let labels = by_capture
             || raw.flow_labels.is_some()
             || raw.host_labels.is_some()
@@ -418,6 +468,8 @@ impl DatasetDefinition {
             notes: raw.notes,
             digest: hex::encode(digest.finalize()),
             features: raw.features,
+            licence: raw.licence,
+            parts: raw.parts,
             file_patterns: raw.files.patterns,
             files,
             exclusions: raw.files.exclude,
@@ -450,6 +502,7 @@ impl DatasetDefinition {
         let digest = Sha256::new().chain_update(b"without labels ").chain_update(&self.digest);
         Self {
             label_columns: Vec::new(),
+            parts: None,
             digest: hex::encode(digest.finalize()),
             rules: LabelRules::default(),
             flow_labels: None,

@@ -39,6 +39,8 @@ pub enum FeatureFormat {
     Arff,
     /// Comma-separated values with a header line.
     Csv,
+    /// Zeek's logs: tab-separated with the columns in a comment, or one JSON object per line.
+    Zeek,
 }
 
 /// `[features]` of a definition: its files are feature files, not captures.
@@ -53,7 +55,8 @@ pub struct FeatureFileRules {
     /// Labels that are parts of a column's values: `VPN-CHAT` contains a tunnel and a category.
     #[serde(default)]
     pub rule: Vec<ValueRule>,
-    /// Columns that are neither features nor labels, such as addresses.
+    /// Columns that are neither features nor labels, such as addresses. A name with `*` stands for all columns that
+    /// match it, if any.
     #[serde(default)]
     pub leave_out: Vec<String>,
     /// The columns with a flow's endpoints, for CSV files; they allow rows to be grouped by host and connection.
@@ -162,8 +165,9 @@ pub struct FeatureTable {
 }
 
 impl FeatureFileRules {
-    pub(super) fn check(&self, label_columns: &[String]) -> Result<(), String> {
-        if self.labels.is_empty() && self.rule.is_empty() {
+    /// Checks the rules; `by_file` tells whether labels also come from the files' names.
+    pub(super) fn check(&self, label_columns: &[String], by_file: bool) -> Result<(), String> {
+        if self.labels.is_empty() && self.rule.is_empty() && !by_file {
             return Err("`features.labels` is empty: name the file's column for a label column".to_owned());
         }
         for column in self.labels.keys() {
@@ -184,16 +188,16 @@ impl FeatureFileRules {
             if self.labels.values().take(index).any(|other| other == column) {
                 return Err(format!("`features.labels` reads column `{column}` twice; one label column is enough"));
             }
-            if self.leave_out.contains(column) {
+            if self.leaves_out(column) {
                 return Err(format!("column `{column}` is a label and in `features.leave_out`; choose one"));
             }
         }
         if let Some(endpoints) = &self.endpoints {
-            if self.format != FeatureFormat::Csv {
-                return Err("`features.endpoints` requires format \"csv\"".to_owned());
+            if self.format == FeatureFormat::Arff {
+                return Err("`features.endpoints` requires format \"csv\" or \"zeek\"".to_owned());
             }
             let names = endpoints.names();
-            let other = |name: &String| self.leave_out.contains(name) || self.is_label(name);
+            let other = |name: &String| self.leaves_out(name) || self.is_label(name);
             if let Some(column) = names.iter().find(|name| other(name)).or_else(|| first_repeated(&names)) {
                 return Err(format!("column `{column}` of `features.endpoints` is used twice; choose one"));
             }
@@ -209,6 +213,11 @@ impl FeatureFileRules {
             return Err("`features.missing` is not a finite number".to_owned());
         }
         Ok(())
+    }
+
+    /// Returns whether a column is left out.
+    fn leaves_out(&self, column: &str) -> bool {
+        self.leave_out.iter().any(|pattern| matches(pattern, column))
     }
 
     /// Returns whether a column of the file provides labels.
@@ -338,7 +347,7 @@ fn read_file(
     let rows = Rows { rules, regexes, label_columns, labels, name, rows: Vec::new(), notes: Vec::new() };
     match rules.format {
         FeatureFormat::Arff => arff(input, rows),
-        FeatureFormat::Csv => feature_file_csv::read(input, rows),
+        FeatureFormat::Csv | FeatureFormat::Zeek => feature_file_csv::read(input, rows),
     }
     .map_err(fault)
 }
@@ -382,7 +391,19 @@ impl Rows<'_> {
         if self.rules.group.iter().any(|other| other == column) {
             return Some(Role::Group);
         }
-        self.rules.leave_out.iter().any(|other| other == column).then_some(Role::LeftOut)
+        self.rules.leaves_out(column).then_some(Role::LeftOut)
+    }
+
+    /// Returns the columns that labels come from, in a fixed order.
+    pub(super) fn label_sources(&self) -> Vec<String> {
+        let by_rules = self.rules.rule.iter().map(|rule| &rule.column);
+        let mut names: Vec<String> = Vec::new();
+        for name in self.rules.labels.values().chain(by_rules) {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+        names
     }
 
     /// Returns whether the definition leaves out columns without a name.
@@ -395,7 +416,7 @@ impl Rows<'_> {
     pub(super) fn check(&self, columns: &[&str], unnamed: bool) -> Result<(), String> {
         let endpoints = self.rules.endpoints.iter().flat_map(EndpointColumns::names);
         let by_rules = self.rules.rule.iter().map(|rule| &rule.column);
-        let left_out = self.rules.leave_out.iter().filter(|name| !(unnamed && name.is_empty()));
+        let left_out = self.rules.leave_out.iter().filter(|name| !name.contains('*') && !(unnamed && name.is_empty()));
         let named = self.rules.labels.values().chain(by_rules).chain(left_out);
         for wanted in named.chain(endpoints).chain(&self.rules.group) {
             if !columns.contains(&wanted.as_str()) {
@@ -499,6 +520,19 @@ impl Rows<'_> {
     }
 }
 
+/// Returns whether a name matches a pattern, in which `*` stands for any text.
+fn matches(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = name.strip_prefix(first) else { return false };
+    let Some(last) = parts.next_back() else { return rest.is_empty() };
+    for part in parts {
+        let Some(place) = rest.find(part) else { return false };
+        rest = &rest[place + part.len()..];
+    }
+    rest.ends_with(last)
+}
+
 /// Labels of rows, by their label values.
 pub(super) type KnownLabels = HashMap<Vec<String>, Arc<Labels>>;
 
@@ -596,3 +630,7 @@ pub(super) const NOT_FINITE: &str = "not finite";
 #[cfg(test)]
 #[path = "feature_file_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "feature_table_tests.rs"]
+mod table_tests;

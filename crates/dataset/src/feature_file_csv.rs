@@ -14,9 +14,12 @@ use std::io::{BufRead, Cursor, Read};
 use rayon::prelude::*;
 
 use super::feature_file::{
-    Fault, FeatureRow, KnownLabels, MISSING, NOT_FINITE, Named, OneFile, Role, Rows, label_columns, single,
+    Fault, FeatureFormat, FeatureRow, KnownLabels, MISSING, NOT_FINITE, Named, OneFile, Role, Rows, label_columns,
+    single,
 };
 use super::feature_file_number::plain_number;
+use super::feature_file_zeek::{ZeekHeader, boolean, read_objects};
+use super::foreign::foreign_kind;
 use etcbench_storage::counted;
 
 /// The characters of windows-1252 from 0x80 to 0x9f; the others are those of Unicode, and five are undefined.
@@ -70,6 +73,7 @@ struct Traces {
     decimal_commas: u64,
     windows_1252: u64,
     index: bool,
+    totals: bool,
 }
 
 impl Traces {
@@ -94,7 +98,9 @@ impl Traces {
             .into_iter()
             .filter(|(count, ..)| *count > 0)
             .map(|(count, one, what)| format!("{} {what}", counted(count, one)));
-        self.index.then(|| index.to_owned()).into_iter().chain(told).collect()
+        let totals = "the lines from `Summary` on are totals and ignored";
+        let totals = self.totals.then(|| totals.to_owned());
+        self.index.then(|| index.to_owned()).into_iter().chain(told).chain(totals).collect()
     }
 }
 
@@ -114,6 +120,34 @@ struct Table<'a> {
     features: usize,
     /// Whether some feature name is not a number, so that a repeated header line cannot be a row of numbers.
     names_are_words: bool,
+    /// For Zeek's logs, the texts of fields without a value; their lines with `#` are comments, and quotes have no
+    /// meaning.
+    zeek: Option<Vec<Vec<u8>>>,
+}
+
+impl Table<'_> {
+    /// Whether a line is not part of the table.
+    fn is_comment(&self, line: &[u8]) -> bool {
+        self.zeek.is_some() && line.first() == Some(&b'#')
+    }
+
+    /// Whether a field has no value.
+    fn is_unset(&self, field: &[u8]) -> bool {
+        self.zeek.as_ref().is_some_and(|unset| unset.iter().any(|text| text == field))
+    }
+
+    /// Parses a field as a number.
+    fn number(&self, field: &[u8], traces: &mut Traces) -> Option<f64> {
+        match &self.zeek {
+            Some(_) => boolean(field).or_else(|| number(field, b',', traces)),
+            None => number(field, self.separator, traces),
+        }
+    }
+
+    /// Whether a line ends the table: nfdump writes totals after it.
+    fn is_end(&self, line: &[u8]) -> bool {
+        line.trim_ascii_end() == b"Summary" && self.columns.len() > 1
+    }
 }
 
 /// Rows parsed from some lines, and the error that ended parsing, with its line number relative to these lines.
@@ -123,15 +157,39 @@ struct Part {
     lines: u64,
     traces: Traces,
     fault: Option<Fault>,
+    /// Whether the table ended.
+    ended: bool,
 }
 
 /// Reads the rows of a table.
 pub(super) fn read(mut input: impl BufRead, mut rows: Rows<'_>) -> Result<OneFile, Fault> {
     let unreadable = |error: std::io::Error| (0, error.to_string());
-    let separator = separator(&mut input).map_err(unreadable)?;
+    if let Some(told) = foreign_kind(input.fill_buf().map_err(unreadable)?) {
+        return Err((1, told.to_owned()));
+    }
+    let is_zeek = rows.rules.format == FeatureFormat::Zeek;
+    if is_zeek && input.fill_buf().map_err(unreadable)?.trim_ascii_start().first() == Some(&b'{') {
+        return read_objects(&mut input, rows);
+    }
+    let comma_or_other = separator(&mut input).map_err(unreadable)?;
     let mut block = Vec::new();
     next_block(&mut input, &mut block).map_err(unreadable)?;
+    let zeek = ZeekHeader::parse(&block)?;
+    match &zeek {
+        Some(_) if !is_zeek => {
+            return Err((1, "it is a log of Zeek; set format = \"zeek\" in [features]".to_owned()));
+        }
+        None if is_zeek => {
+            let problem = "it does not begin with #separator or a JSON object, as logs of Zeek do";
+            return Err((1, format!("{problem}; tables of zeek-cut are read with format = \"csv\"")));
+        }
+        _ => {}
+    }
+    let separator = zeek.as_ref().map_or(comma_or_other, |zeek| zeek.separator);
     let (record, after) = loop {
+        if let Some(zeek) = &zeek {
+            break (csv::ByteRecord::from(zeek.names.clone()), zeek.bytes);
+        }
         let (record, after) = first_record(&block, separator)?;
         let known = block.len();
         // A quoted name may contain line breaks and continue past the end of the block.
@@ -168,7 +226,8 @@ pub(super) fn read(mut input: impl BufRead, mut rows: Rows<'_>) -> Result<OneFil
     let features: Vec<String> = features.map(|(column, _)| (*column).to_owned()).collect();
     let names_are_words = header.iter().zip(&roles).any(|(name, role)| matches!(role, Role::Number) && !is_plain(name));
     let labels = label_columns(&columns, &roles);
-    let table = Table { separator, header, columns, roles, labels, features: features.len(), names_are_words };
+    let zeek = zeek.map(|zeek| zeek.unset);
+    let table = Table { separator, header, columns, roles, labels, features: features.len(), names_are_words, zeek };
 
     block.drain(..after);
     let mut line = 1 + lines_before;
@@ -180,10 +239,18 @@ pub(super) fn read(mut input: impl BufRead, mut rows: Rows<'_>) -> Result<OneFil
         for block in blocks.iter_mut().filter(|block| block.is_empty()) {
             next_block(&mut input, block).map_err(unreadable)?;
         }
-        let plain = blocks.iter().take_while(|block| !block.contains(&b'"')).count();
+        let plain = blocks.iter().take_while(|block| table.zeek.is_some() || !block.contains(&b'"')).count();
         let parts: Vec<Part> = blocks[..plain].par_iter().map(|block| plain_lines(&table, &rows, block)).collect();
         for part in parts {
+            let ended = part.ended;
             line += take(part, line, &mut rows, &mut traces)?;
+            if ended {
+                traces.totals = true;
+                break;
+            }
+        }
+        if traces.totals {
+            break;
         }
         if plain < blocks.len() {
             let rest: Vec<u8> = blocks.drain(plain..).flatten().collect();
@@ -262,8 +329,12 @@ fn plain_lines(table: &Table<'_>, rows: &Rows<'_>, lines: &[u8]) -> Part {
         let number = part.lines;
         part.lines += 1;
         let line = line.strip_suffix(b"\n").unwrap_or(line);
-        if line.is_empty() {
+        if line.is_empty() || table.is_comment(line) {
             continue;
+        }
+        if table.is_end(line) {
+            part.ended = true;
+            break;
         }
         let row = match plain_row(table, rows, line, &mut named, &mut known) {
             Some(row) => row.map(Some),
@@ -297,6 +368,10 @@ fn quoted_lines(
     let mut known = KnownLabels::new();
     while reader.read_byte_record(&mut record).map_err(|error| told(&error, first))? {
         let line = record.position().map_or(0, |position| first - 1 + position.line());
+        if record.len() == 1 && table.is_end(&record[0]) {
+            traces.totals = true;
+            break;
+        }
         let row = any_row(table, rows, record.iter(), traces, &mut known).map_err(|problem| (line, problem))?;
         if let Some(row) = row {
             rows.add(row).map_err(|problem| (line, problem))?;
@@ -402,10 +477,10 @@ fn any_row<'f>(
             Role::Endpoint(place) => named.endpoints[*place] = text(),
             Role::Group => named.group.push(text()),
             Role::LeftOut | Role::OneOf(_) => {}
-            Role::Number => values.push(match number(field, table.separator, traces) {
+            Role::Number => values.push(match table.number(field, traces) {
                 Some(number) if number.is_finite() => single(number)?,
                 Some(_) => rows.missing(column, NOT_FINITE)?,
-                None if field.is_empty() || field == b"?" => rows.missing(column, MISSING)?,
+                None if field.is_empty() || field == b"?" || table.is_unset(field) => rows.missing(column, MISSING)?,
                 None => {
                     let start: String = text_of(field).0.chars().take(60).collect();
                     let decimal_comma = start.contains(',') && start.replace(',', ".").parse::<f64>().is_ok();

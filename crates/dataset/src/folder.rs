@@ -135,7 +135,8 @@ pub fn locate_in(definition: &DatasetDefinition, roots: &[PathBuf], hint: &str) 
         if !folder.captures.is_empty() {
             return Ok(folder);
         }
-        tried.push(format!("{} (no capture in it)", root.display()));
+        let foreign = super::foreign::foreign_files(root).map_or(String::new(), |told| format!("; {told}"));
+        tried.push(format!("{} (no capture in it{foreign})", root.display()));
     }
     let stems = definition.expected_stems();
     let patterns = definition.file_patterns.join(", ");

@@ -12,9 +12,11 @@ mod feature_file;
 mod feature_file_arff;
 mod feature_file_csv;
 mod feature_file_number;
+mod feature_file_zeek;
 mod fetch;
 mod flow_labels;
 mod folder;
+mod foreign;
 mod holds;
 mod host_labels;
 mod labelled;
@@ -33,7 +35,9 @@ mod unpacking;
 mod verify;
 
 pub use content::{CaptureContent, capture_sha256, examine, file_sha256};
-pub use definition::{DatasetDefinition, Download, Exclusion, FlowExtent, PacketTimes, Publication, definition_path};
+pub use definition::{
+    DatasetDefinition, Download, Exclusion, FlowExtent, PacketTimes, Publication, PublishedParts, definition_path,
+};
 pub use duplicate::DuplicateCapture;
 pub use error::DatasetError;
 pub use feature_file::{

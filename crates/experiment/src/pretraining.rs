@@ -371,7 +371,10 @@ fn source_flow<'a>(
     flow: &'a LabelledFlow,
     captures: &HashMap<&'a str, CaptureName<'a>>,
 ) -> Result<SourceFlow<'a>, ExperimentError> {
-    let found = captures.get(flow.provenance.capture.as_str());
+    // A part of a file, such as a sample of pcapML, is named after it.
+    let capture = flow.provenance.capture.as_str();
+    let of_file = || capture.rmatch_indices('!').find_map(|(end, _)| captures.get(&capture[..end]));
+    let found = captures.get(capture).or_else(of_file);
     let &(dataset, capture, sha256) = found.ok_or_else(|| internal("a flow's capture has no checksum"))?;
     Ok(SourceFlow { flow, dataset, capture, sha256 })
 }

@@ -20,6 +20,8 @@ use etcbench_capture::{ExpansionLimits, decompress};
 use etcbench_storage::counted;
 use etcbench_storage::declarative::nearest;
 
+/// The comment with the columns of Zeek's logs.
+const ZEEK_FIELDS: &[u8] = b"#fields\t";
 /// Maximum length of a line; lines in published files have about 200 bytes.
 const LONGEST_LINE: u64 = 1 << 20;
 /// Maximum number of characters of an invalid field to show.
@@ -96,6 +98,7 @@ pub(super) struct LabelReader<'a> {
     file: String,
     input: BufReader<Box<dyn Read + Send>>,
     line: u64,
+    is_zeek: bool,
     bytes: Vec<u8>,
     places: Vec<Range<usize>>,
     separator: u8,
@@ -122,8 +125,21 @@ impl<'a> LabelReader<'a> {
         if !read_line(&mut input, &mut bytes).map_err(io)? {
             return Err(fault("the header is longer than 1 MiB; this is not a flow-label file".to_owned()));
         }
+        // Zeek's logs have their columns in a comment.
+        let is_zeek = bytes.starts_with(b"#separator");
+        let mut line = 1;
+        while is_zeek && bytes.starts_with(b"#") && !bytes.starts_with(ZEEK_FIELDS) {
+            line += 1;
+            if !read_line(&mut input, &mut bytes).map_err(io)? {
+                return Err(fault("a comment is longer than 1 MiB; this is not a log of Zeek".to_owned()));
+            }
+        }
+        if is_zeek && !bytes.starts_with(ZEEK_FIELDS) {
+            return Err(fault("it begins like a log of Zeek, but no line before the first row has #fields".to_owned()));
+        }
         let head = std::str::from_utf8(&bytes).map_err(|_| fault("the header is not UTF-8 text".to_owned()))?;
         let head = head.strip_prefix('\u{feff}').unwrap_or(head);
+        let head = if is_zeek { &head[ZEEK_FIELDS.len()..] } else { head };
         if head.trim().is_empty() {
             return Err(fault("the header line is missing".to_owned()));
         }
@@ -139,7 +155,8 @@ impl<'a> LabelReader<'a> {
             capture_stem: folded(capture_stem(capture)),
             file,
             input,
-            line: 1,
+            line,
+            is_zeek,
             bytes,
             places,
             separator,
@@ -194,7 +211,7 @@ impl<'a> LabelReader<'a> {
 
     fn parse(&mut self, bytes: &[u8]) -> Result<Option<Line>, Fault> {
         let text = std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8 text")?;
-        if text.trim().is_empty() {
+        if text.trim().is_empty() || (self.is_zeek && text.starts_with('#')) {
             return Ok(None);
         }
         fields(text, self.separator, &mut self.places).ok_or("its quotes are unbalanced")?;
@@ -231,7 +248,10 @@ impl<'a> LabelReader<'a> {
         let end = match (columns.end, columns.duration) {
             (Some(end), _) => time(end, "end is not a time")?,
             (None, Some(column)) => {
-                let length = field(column).and_then(duration).filter(|&length| length < LONGEST_DURATION);
+                // Zeek leaves the duration of a connection of one packet unset.
+                let unset = self.is_zeek && field(column) == Some("-");
+                let length = if unset { Some(0) } else { field(column).and_then(duration) };
+                let length = length.filter(|&length| length < LONGEST_DURATION);
                 let length = length.ok_or_else(|| wrong(column, "duration is not a number of seconds"))?;
                 start.checked_add(length).ok_or("it ends too late")?
             }

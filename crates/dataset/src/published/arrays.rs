@@ -13,6 +13,8 @@ pub(super) fn read_traces(file: &PublishedFile<'_>, sink: &mut Sink<'_>) -> Resu
         return Err(Fault::of_file("it is an archive inside an archive; unpack the outer one".to_owned()));
     }
     let path = file.root.join(&file.file.path);
+    // An archive is read by its members, so only what is none is looked at.
+    drop(file.open()?);
     let open = |member: &str| {
         let stream = CaptureSource::member(&path, member).open(ExpansionLimits::default());
         let stream = stream.map_err(|error| Fault::of_file(error.to_string()))?;
@@ -61,8 +63,7 @@ fn each_row(
         // Zeros pad the row after the end of the sequence.
         let length = row.iter().rposition(|&value| value != 0.0).map_or(0, |last| last + 1);
         let packets = packets(&row[..length]).map_err(fault)?;
-        sink(PublishedFlow { fields: vec![label.to_string()], five_tuple: None, packets, flow: None })
-            .map_err(fault)?;
+        sink(PublishedFlow::sequence(vec![label.to_string()], packets)).map_err(fault)?;
     }
     Ok(())
 }

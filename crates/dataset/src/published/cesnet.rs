@@ -1,6 +1,6 @@
 //! CESNET-TLS22, CESNET-QUIC22 and CESNET-TLS-Year22 as CSV: one row per flow, with the PPI matrix as text, `[[0, 5,
-//! ...], [1, -1, ...], [517, 1400, ...]]`. The HDF5 versions are not supported: every HDF5 reader depends on a C
-//! library.
+//! ...], [1, -1, ...], [517, 1400, ...]]`. The HDF5 versions are refused with the line of Python that converts
+//! them.
 
 use super::{Fault, PublishedFile, PublishedFlow, Sink, length, nanoseconds, shown};
 use etcbench_flow::{PacketDirection, SequencePacket};
@@ -44,7 +44,7 @@ pub(super) fn read(file: &PublishedFile<'_>, sink: &mut Sink<'_>) -> Result<(), 
         let packets = packets(text(ppi)?, told).map_err(|message| fault(format!("`PPI`: {message}")))?;
         let fields = fields.iter().map(|place| place.map_or(Ok(String::new()), |place| text(place).map(str::to_owned)));
         let fields = fields.collect::<Result<_, _>>()?;
-        sink(PublishedFlow { fields, five_tuple: None, packets, flow: None }).map_err(fault)?;
+        sink(PublishedFlow::sequence(fields, packets)).map_err(fault)?;
     }
     Ok(())
 }

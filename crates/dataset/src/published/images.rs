@@ -77,7 +77,7 @@ pub(super) fn read_packets(file: &PublishedFile<'_>, sink: &mut Sink<'_>) -> Res
     let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
     let transport = if pixels[9] == 17 { Transport::Udp } else { Transport::Tcp };
     let five_tuple = FiveTuple { source: nowhere, destination: nowhere, transport };
-    let flow = PublishedFlow { fields: Vec::new(), five_tuple: Some(five_tuple), packets, flow: None };
+    let flow = PublishedFlow { five_tuple: Some(five_tuple), ..PublishedFlow::sequence(Vec::new(), packets) };
     sink(flow).map_err(Fault::of_file)
 }
 
@@ -99,13 +99,7 @@ pub(super) fn read_sessions(file: &PublishedFile<'_>, sink: &mut Sink<'_>) -> Re
         images.next(&mut image).map_err(fault)?;
         labels.next(&mut label).map_err(of_labels)?;
         let flow = session(&image, file).map_err(fault)?;
-        sink(PublishedFlow {
-            fields: vec![label[0].to_string()],
-            five_tuple: None,
-            packets: Vec::new(),
-            flow: Some(flow),
-        })
-        .map_err(fault)?;
+        sink(PublishedFlow::whole(vec![label[0].to_string()], flow)).map_err(fault)?;
     }
     Ok(())
 }

@@ -118,12 +118,16 @@ fn labelled(
     timed: bool,
     options: &FlowOptions,
 ) -> LabelledFlow {
+    let capture = match &flow.group {
+        None => name.to_owned(),
+        Some(group) => format!("{name}!{group}"),
+    };
     let nowhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
     let unknown = FiveTuple { source: nowhere, destination: nowhere, transport: Transport::Tcp };
     let five_tuple = flow.five_tuple.unwrap_or(unknown);
     if let Some(flow) = flow.flow {
         let provenance = FlowProvenance {
-            capture: name.to_owned(),
+            capture,
             number,
             five_tuple: flow.five_tuple,
             start: flow.start,
@@ -134,8 +138,7 @@ fn labelled(
     }
     let packets = if timed { flow.packets } else { flow.packets.into_iter().map(without_time).collect() };
     let flow = flow_of_sequence(five_tuple, packets, options);
-    let provenance =
-        FlowProvenance { capture: name.to_owned(), number, five_tuple, start: flow.start, end: flow.end, packet: None };
+    let provenance = FlowProvenance { capture, number, five_tuple, start: flow.start, end: flow.end, packet: None };
     LabelledFlow { provenance, labels, flow }
 }
 

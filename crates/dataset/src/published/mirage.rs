@@ -107,7 +107,7 @@ impl<'de> Visitor<'de> for Flows<'_, '_> {
             let mut fields = vec![app.to_owned(), label.clone().unwrap_or_default()];
             fields.push(activity.unwrap_or_default());
             let packets = packets(flow.packet_data, self.kept).map_err(of_flow)?;
-            (self.sink)(PublishedFlow { fields, five_tuple: Some(five_tuple), packets, flow: None })
+            (self.sink)(PublishedFlow { five_tuple: Some(five_tuple), ..PublishedFlow::sequence(fields, packets) })
                 .map_err(of_flow)?;
         }
         Ok(())

@@ -13,6 +13,7 @@ mod line;
 mod load;
 mod mirage;
 pub(super) mod npy;
+mod pcapml;
 mod table;
 mod ucdavis;
 mod utmobilenet;
@@ -26,6 +27,7 @@ use indexmap::IndexMap;
 use serde::Deserialize;
 
 use super::folder::CaptureFile;
+use super::foreign::foreign_kind;
 use super::holds::{HeldBytes, HeldFlags, HeldLengths, HeldTimes, Holds};
 use super::rules::{known_column, without_compression};
 use etcbench_capture::{ExpansionLimits, decompress};
@@ -176,6 +178,15 @@ pub static LAYOUTS: &[Layout] = &[
         beside: None,
         read: words::read,
     },
+    Layout {
+        name: "pcapml",
+        what: "pcapng captures of pcapML: the comment of each packet is \"sampleID,label\", or \
+               \"s=sampleID,proc=label,dst=name\"; the packets of a sample follow one another (Holland et al. 2022)",
+        fields: &["label", "sample", "dst"],
+        holds: Holds::CAPTURE,
+        beside: None,
+        read: pcapml::read,
+    },
 ];
 
 /// `[published]` of a definition.
@@ -274,7 +285,11 @@ impl PublishedFile<'_> {
         let limits = ExpansionLimits::default();
         let stream = source.open(limits).map_err(|error| Fault::of_file(error.to_string()))?;
         let stream = decompress(stream, limits).map_err(|error| Fault::of_file(error.to_string()))?.stream;
-        Ok(Box::new(BufReader::with_capacity(1 << 18, stream)))
+        let mut input = BufReader::with_capacity(1 << 18, stream);
+        match foreign_kind(input.fill_buf().map_err(|error| Fault::of_file(error.to_string()))?) {
+            Some(told) => Err(Fault::of_file(told.to_owned())),
+            None => Ok(Box::new(input)),
+        }
     }
 
     /// Opens the file with this file's labels; also returns its path.
@@ -303,6 +318,20 @@ pub(super) struct PublishedFlow {
     packets: Vec<SequencePacket>,
     /// The complete flow, if the file contains a capture of it; then `packets` is empty.
     flow: Option<Flow>,
+    /// Flows with the same group come from one sample, and are kept together by `split.group = "capture"`.
+    group: Option<String>,
+}
+
+impl PublishedFlow {
+    /// A sequence of packets without addresses.
+    fn sequence(fields: Vec<String>, packets: Vec<SequencePacket>) -> Self {
+        Self { fields, five_tuple: None, packets, flow: None, group: None }
+    }
+
+    /// A complete flow.
+    fn whole(fields: Vec<String>, flow: Flow) -> Self {
+        Self { flow: Some(flow), ..Self::sequence(fields, Vec::new()) }
+    }
 }
 
 /// Receives flows; returning an error stops the reader.

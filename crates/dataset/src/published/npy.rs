@@ -30,9 +30,7 @@ impl Type {
         match (order, found) {
             ("<" | "|" | "=", Some(found)) => Ok((found, false)),
             (">", Some(found)) => Ok((found, true)),
-            _ if kind.starts_with('O') => {
-                Err("it contains Python objects; save it with a single type, such as X.astype(\"float32\")".to_owned())
-            }
+            _ if kind.starts_with('O') => Err(crate::foreign::OBJECTS.to_owned()),
             _ => Err(format!("its type is {descr}; only numbers of 1, 2, 4 or 8 bytes are supported")),
         }
     }

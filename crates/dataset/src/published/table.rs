@@ -67,7 +67,7 @@ fn rows(file: &PublishedFile<'_>, reader: &dyn FileReader, sink: &mut Sink<'_>) 
         let Some(row) = row else { break };
         let packets = packets(&row, lengths, directions, times).map_err(fault)?;
         let fields = file.layout.fields.iter().map(|field| text(&row, field)).collect();
-        sink(PublishedFlow { fields, five_tuple: None, packets, flow: None }).map_err(fault)?;
+        sink(PublishedFlow::sequence(fields, packets)).map_err(fault)?;
     }
     Ok(())
 }

@@ -147,6 +147,79 @@ fn definitions_give_every_flow_its_labels() {
     assert_eq!(labels("session-images"), ["0 t10k", "0 train", "1 train", "2 train"]);
     assert_eq!(labels("et-bert")[3..], ["0 train USTC-TFC", "3 train USTC-TFC", "1 train USTC-TFC"]);
     assert_eq!(labels("tcbench-ucdavis-icdm19")[2], "youtube retraining-human-triggered");
+    assert_eq!(labels("pcapml"), ["facebook", "facebook", "google", "curl", "firefox", "firefox"]);
+}
+
+#[test]
+fn names_and_parts_of_definitions_without_fixtures_are_those_of_their_publishers() {
+    let definition = |name: &str| DatasetDefinition::read(&definition_path(&project(), name)).unwrap();
+    let vnat = definition("vnat");
+    for (name, expected) in [
+        ("nonvpn_rdp_capture1.pcap", "nonvpn rdp command_and_control"),
+        ("vpn_skype-chat_capture20.pcap", "vpn skype chat"),
+        ("nonvpn_netflix_capture1.pcap", "nonvpn netflix streaming"),
+        ("vpn_voip_capture2.pcap", "vpn voip voip"),
+        ("vpn_sftp_newcapture1.pcap", "vpn sftp file_transfer"),
+    ] {
+        let labels = vnat.capture_labels(name).unwrap();
+        let found = ["tunnel", "application", "category"].map(|column| labels[column].as_str()).join(" ");
+        assert_eq!(found, expected);
+    }
+    // The same layout and files as ET-BERT's others.
+    let root = project().join("tests/fixtures/published/et-bert/USTC-TFC");
+    let definition = definition("cstnet-tls13");
+    let folder = open_folder(&definition, &root).unwrap();
+    let parts = definition.parts.clone().unwrap();
+    let loaded = load(&[Dataset { definition, folder }], &FlowOptions::default(), &Silent).unwrap();
+    let of = |flow: &crate::LabelledFlow| (flow.labels["website"].clone(), parts.part_of(&flow.labels));
+    let found: Vec<_> = loaded.flows.iter().map(of).collect();
+    let one = |part: &'static str| ["0", "3", "1"].map(|website| (website.to_owned(), Some(part)));
+    assert_eq!(found, [one("test"), one("train")].concat());
+}
+
+#[test]
+fn samples_of_pcapml_are_groups_and_mixed_ones_are_refused() {
+    let loaded = load(&[fixture("pcapml")], &FlowOptions::default(), &Silent).unwrap();
+    let groups: Vec<&str> = loaded.flows.iter().map(|flow| flow.provenance.capture.as_str()).collect();
+    let (first, second) = ("handshakes.pcapng!18205618432581910911", "handshakes.pcapng!9003219589747928972");
+    let [curl, firefox] = ["processes.pcapng!0", "processes.pcapng!1"];
+    assert_eq!(groups, [first, first, second, curl, firefox, firefox]);
+    let numbers: Vec<u32> = loaded.flows.iter().map(|flow| flow.provenance.number).collect();
+    assert_eq!(numbers, [0, 1, 2, 0, 1, 2]);
+
+    let path = project().join("tests/fixtures/published/pcapml/handshakes.pcapng");
+    let whole = std::fs::read(path).unwrap();
+    // Replaces the comment of the first packet.
+    let first_comment = |comment: &str| {
+        let old = b"18205618432581910911,facebook";
+        assert_eq!(comment.len(), old.len());
+        let place = whole.windows(old.len()).position(|window| window == old).unwrap();
+        [&whole[..place], comment.as_bytes(), &whole[place + old.len()..]].concat()
+    };
+    let plain = std::fs::read(project().join("tests/fixtures/capture/plain.pcap")).unwrap();
+    for (content, words) in [
+        (
+            first_comment(",8205618432581910911,facebook"),
+            "packet 1: its comment `,8205618432581910911,facebook` names no sample",
+        ),
+        (
+            first_comment("18205618432581910911,facebooc"),
+            "packet 2: sample 18205618432581910911 is `facebook` here but `facebooc` from packet 1 on",
+        ),
+        (
+            [&whole[..], &whole].concat(),
+            "packet 12: sample 18205618432581910911 began before another one; sort the file by sample with `pcapml sort`",
+        ),
+        (whole[..whole.len() - 3].to_vec(), "the file ends inside a block"),
+        (plain, "none of its packets has a comment; pcapML writes `sampleID,label`"),
+        (b"hello, world, hello, world".to_vec(), "not a pcap or pcapng capture"),
+    ] {
+        let result = broken("pcapml", "", &[("a.pcapng", content)]);
+        match result {
+            Ok(flows) => panic!("{words}: {} flows", flows.len()),
+            Err(error) => assert!(error.to_string().contains(words), "{words} is not in {error}"),
+        }
+    }
 }
 
 /// Loads a dataset that consists of files in one layout.
@@ -243,7 +316,13 @@ fn what_is_broken_is_told_with_its_place() {
             "row 0: its label NaN is not an integer",
         ),
         (values[..values.len() - 1].to_vec(), labels.clone(), "it ends in row 1 of 2"),
-        (npy("|O", "(2, 2)", &[]), labels.clone(), "it contains Python objects"),
+        (
+            npy("|O", "(2, 2)", &[]),
+            labels.clone(),
+            "a_x.npy: it contains pickled Python objects, which can run programs",
+        ),
+        (b"\x80\x03cos\nsystem\n.".to_vec(), labels.clone(), "a_x.npy: it is a pickle, which can run programs"),
+        (b"\x89HDF\r\n\x1a\n".to_vec(), labels.clone(), "a_x.npy: it is an HDF5 file, which is not read"),
         (npy("<f2", "(2, 2)", &[]), labels.clone(), "its type is <f2"),
         (npy("<i2", "(2, 99999999)", &[]), labels.clone(), "its rows have more than"),
         (npy("<f4", "(2, 1)", &[0, 0, 192, 127, 0, 0, 192, 127]), labels.clone(), "row 0: NaN is not a length"),

@@ -51,5 +51,5 @@ pub(super) fn read(file: &PublishedFile<'_>, sink: &mut Sink<'_>) -> Result<(), 
     if packets.is_empty() {
         return Err(Fault::of_file("it contains no packets; list it in `exclude` of [files] with a reason".to_owned()));
     }
-    sink(PublishedFlow { fields: Vec::new(), five_tuple: None, packets, flow: None }).map_err(Fault::of_file)
+    sink(PublishedFlow::sequence(Vec::new(), packets)).map_err(Fault::of_file)
 }

@@ -114,7 +114,7 @@ pub(super) fn read(file: &PublishedFile<'_>, sink: &mut Sink<'_>) -> Result<(), 
             offsets: (0, 0),
         };
         let packets = packets.into_iter().map(packet).collect();
-        sink(PublishedFlow { fields: vec![location], five_tuple: Some(five_tuple), packets, flow: None })
+        sink(PublishedFlow { five_tuple: Some(five_tuple), ..PublishedFlow::sequence(vec![location], packets) })
             .map_err(Fault::of_file)?;
     }
     Ok(())

@@ -18,7 +18,7 @@ pub(super) fn read(file: &PublishedFile<'_>, sink: &mut Sink<'_>) -> Result<(), 
     };
     each_row(file.open()?, &mut |label, packets| {
         let packets = packets.into_iter().map(packet).collect();
-        sink(PublishedFlow { fields: vec![label.to_owned()], five_tuple: None, packets, flow: None })
+        sink(PublishedFlow::sequence(vec![label.to_owned()], packets))
     })
 }
 

@@ -1,0 +1,149 @@
+//! Compares tables in the layouts of flow meters with what pandas reads from them (`tests/fixtures/tables/make.py`),
+//! using the definitions in `data/examples/`, and checks messages for tables that are something else.
+
+use std::path::{Path, PathBuf};
+
+use indexmap::IndexMap;
+use serde::Deserialize;
+
+use super::super::{DatasetDefinition, open_folder};
+use super::*;
+use etcbench_storage::progress::Silent;
+
+#[derive(Deserialize)]
+struct Golden {
+    file: String,
+    names: Vec<String>,
+    labels: Vec<Vec<String>>,
+    values: Vec<Vec<f32>>,
+}
+
+fn project() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Reads files as those of a definition in `data/examples` or, if it is of a dataset, in `data`.
+fn load(name: &str, root: &Path) -> Result<FeatureTable, DatasetError> {
+    let example = project().join(format!("data/examples/{name}.toml"));
+    let path = if example.exists() { example } else { project().join(format!("data/{name}.toml")) };
+    let definition = DatasetDefinition::read(&path)?;
+    let folder = open_folder(&definition, root)?;
+    load_features(&[Dataset { definition, folder }], &Silent)
+}
+
+#[test]
+fn tables_of_flow_meters_have_the_values_that_pandas_reads() {
+    let fixtures = project().join("tests/fixtures/tables");
+    let text = std::fs::read_to_string(fixtures.join("golden.json")).unwrap();
+    let golden: IndexMap<String, Vec<Golden>> = serde_json::from_str(&text).unwrap();
+    assert_eq!(golden.len(), 8);
+    for (name, files) in &golden {
+        let table = load(name, &fixtures.join(name)).unwrap();
+        assert_eq!(table.files.len(), files.len(), "{name}");
+        let mut rows = 0;
+        for golden in files {
+            let of_file = |row: &&FeatureRow| {
+                let capture = &row.provenance.capture;
+                *capture == golden.file || capture.starts_with(&format!("{}!", golden.file))
+            };
+            let found: Vec<&FeatureRow> = table.rows.iter().filter(of_file).collect();
+            assert_eq!(found.len(), golden.values.len(), "{}", golden.file);
+            rows += found.len();
+            let place = |name: &String| table.names.iter().position(|other| other == name);
+            let places: Vec<usize> = golden.names.iter().map(|name| place(name).expect(name)).collect();
+            for (row, (labels, values)) in found.iter().zip(golden.labels.iter().zip(&golden.values)) {
+                let read: Vec<f32> = places.iter().map(|&place| row.values[place]).collect();
+                assert_eq!(&read, values, "{} {}", golden.file, row.provenance.number);
+                assert!(row.labels.values().eq(labels), "{:?} {labels:?}", row.labels);
+                let others = row.values.iter().enumerate().filter(|(place, _)| !places.contains(place));
+                assert!(others.map(|(_, value)| value).all(|value| value.is_nan()), "{}", golden.file);
+            }
+        }
+        assert_eq!(rows, table.rows.len(), "{name}");
+    }
+}
+
+#[test]
+fn what_was_ignored_in_them_is_told() {
+    let notes = |name: &str| load(name, &project().join("tests/fixtures/tables").join(name)).unwrap().notes;
+    assert_eq!(notes("nfdump"), ["nfdump: web/flows.csv: the lines from `Summary` on are totals and ignored"]);
+    assert_eq!(
+        notes("cicflowmeter3"),
+        [
+            "cicflowmeter3: Thursday-WebAttacks.pcap_ISCX.csv: 2 rows without values, ignored",
+            "cicflowmeter3: Thursday-WebAttacks.pcap_ISCX.csv: 2 values not UTF-8, read as windows-1252",
+        ]
+    );
+    assert_eq!(
+        notes("cicflowmeter4"),
+        [
+            "cicflowmeter4: Tuesday-20-02-2018.csv: 1 line repeating the header, ignored",
+            "cicflowmeter4: again/with-index.csv: the first column has no name and is ignored as a pandas index",
+        ]
+    );
+    for name in ["nprint", "nfstream", "zeek-conn", "argus"] {
+        assert!(notes(name).is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn tables_that_are_something_else_are_told_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let problem = |name: &str, file: &str, content: &str| {
+        let path = folder.path().join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, content).unwrap();
+        let message = load(name, folder.path()).unwrap_err().to_string();
+        std::fs::remove_file(path).unwrap();
+        assert!(message.contains(file) && !message.contains('\n'), "{message}");
+        message
+    };
+    let log = "#separator \\x09\n#fields\tts\tid.orig_h\n1.5\t10.0.0.1\n";
+    for (name, file, content, words) in [
+        ("nfdump", "chat/a.csv", log, ":1: it is a log of Zeek; set format = \"zeek\""),
+        ("zeek-conn", "chat/conn.log", "ts,uid\n1,2\n", ":1: it does not begin with #separator or a JSON object"),
+        ("zeek-conn", "chat/conn.log", log, ":1: column `uid` is missing"),
+        (
+            "zeek-conn",
+            "chat/conn.log",
+            "#separator \\x09\n1.5\n",
+            ":1: no line before the first row begins with #fields",
+        ),
+        (
+            "zeek-conn",
+            "chat/conn.log",
+            "{\"ts\": 1.5}\n{\"ts\": \n",
+            ":2: it is not a JSON object: EOF while parsing a value",
+        ),
+        ("zeek-conn", "chat/conn.log", "{\"ts\": 1.5}\n[1]\n", ":2: it is not a JSON object: invalid type"),
+        (
+            "zeek-conn",
+            "chat/conn.log",
+            "{\"ts\": 1.5, \"more\": \"x\"}\n",
+            ":1: `more`: `\"x\"` is not a number; list the column",
+        ),
+        ("zeek-conn", "chat/conn.log", "{\"ts\": 1.5}\n", ":1: column `uid` is missing"),
+        ("nfdump", "chat/a.csv", "sa,da\n10.0.0.1,10.0.0.2\n", ":1: column `ts` is missing"),
+    ] {
+        let message = problem(name, file, content);
+        assert!(message.contains(words), "{words} is not in {message}");
+    }
+}
+
+#[test]
+fn a_star_stands_for_any_text() {
+    for (pattern, name, expected) in [
+        ("src_*", "src_ip", true),
+        ("src_*", "dst_ip", false),
+        ("*_ip", "src_ip", true),
+        ("*_ip", "src_ip6", false),
+        ("a*b*c", "a--b--c", true),
+        ("a*b*c", "a--c", false),
+        ("*", "", true),
+        ("ab*ba", "aba", false),
+        ("exact", "exact", true),
+        ("exact", "exact.1", false),
+    ] {
+        assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
+    }
+}
