@@ -102,13 +102,18 @@ pub(super) struct ListedDataset {
     pub state: String,
     /// Number of files here; `None` if the dataset is not here.
     pub files: Option<usize>,
+    /// Licence of the published files; `None` if it is not confirmed.
+    pub licence: Option<String>,
 }
 
 impl ListedDataset {
     /// Returns its line in a list.
     pub(super) fn line(&self) -> String {
         match &self.title {
-            Some(title) => format!("{}: {title} [{}]", self.name, self.state),
+            Some(title) => {
+                let licence = self.licence.as_ref().map_or(String::new(), |licence| format!("; licence {licence}"));
+                format!("{}: {title} [{}{licence}]", self.name, self.state)
+            }
             None => format!("{}: {}", self.name, self.state),
         }
     }
@@ -121,7 +126,13 @@ pub(super) fn listed(project: &Path) -> Vec<ListedDataset> {
         let definition = match DatasetDefinition::read(&dataset::definition_path(project, &name)) {
             Ok(definition) => definition,
             Err(error) => {
-                return ListedDataset { name, title: None, state: format!("cannot be read ({error})"), files: None };
+                return ListedDataset {
+                    name,
+                    title: None,
+                    state: format!("cannot be read ({error})"),
+                    files: None,
+                    licence: None,
+                };
             }
         };
         let (state, files) = match dataset::locate(&definition, project, "") {
@@ -146,7 +157,7 @@ pub(super) fn listed(project: &Path) -> Vec<ListedDataset> {
             }
             Err(error) => (format!("cannot be used: {error}"), None),
         };
-        ListedDataset { name, title: Some(definition.title), state, files }
+        ListedDataset { name, title: Some(definition.title), state, files, licence: definition.licence }
     };
     experiment::dataset_names(project).into_iter().map(one).collect()
 }

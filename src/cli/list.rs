@@ -155,8 +155,8 @@ fn as_json(project: &Path, what: impl Iterator<Item = What>) -> Value {
         }
         What::Datasets => {
             let one = |listed: ListedDataset| {
-                let ListedDataset { name, title, state, files } = listed;
-                json!({"name": name, "title": title, "state": state, "files": files})
+                let ListedDataset { name, title, state, files, licence } = listed;
+                json!({"name": name, "title": title, "state": state, "files": files, "licence": licence})
             };
             ("datasets", data::listed(project).into_iter().map(one).collect())
         }

@@ -100,6 +100,62 @@ fn sequences_without_captures_are_read_by_the_models_that_read_sequences() {
 }
 
 #[test]
+fn published_parts_are_the_split() {
+    let project = project();
+    let split = "method = \"stratified\"\ntrain = 0.5\nvalidation = 0.25\ntest = 0.25\n";
+    let filter = "filter = { partition = \"first\" }\n";
+    assert!(EXPERIMENT.contains(split) && EXPERIMENT.contains(filter));
+    let text = EXPERIMENT.replace(split, "method = \"published\"\n").replace(filter, "");
+    project.write("experiments/published.toml", text);
+    let run = ["run", "experiments/published.toml", "--models", "knn"];
+    let with = |more: &[&'static str]| [&run[..], more].concat();
+    project.refused(&run, &["the definition of small has no [parts]", "split method \"published\""]);
+    let parts = |rest: &str| {
+        let parts = format!("[parts]\ncolumn = \"partition\"\n{rest}\n[published]");
+        project.write("data/small.toml", DATASET.replace("[published]", &parts));
+    };
+    // Both classes are trained on, but only one is tested.
+    parts("train = [\"first\"]\ntest = [\"second\"]");
+    project.refused(&run, &["class short has 16 flow(s) in the published training part and 0 in the test part"]);
+    for (kind, flow) in [("short", 2), ("short", 3), ("long", 4)] {
+        for (folder, size) in [("second", 80), ("third", 81), ("fourth", 82)] {
+            project.write(&format!("data/small/{folder}/{kind}/{flow}.txt"), format!("1500000000\t0\t{size}\t1\n"));
+        }
+    }
+    let written = |more: &[&'static str]| {
+        project.done(&[&["split", "experiments/published.toml", "-o", "split.csv"][..], more].concat());
+        let mut reader = csv::Reader::from_path(project.path("split.csv")).unwrap();
+        let header = reader.headers().unwrap().clone();
+        let place = |name: &str| header.iter().position(|column| column == name).unwrap();
+        let (flow, part) = (place("flow_id"), place("part"));
+        let rows = reader.records().map(Result::unwrap);
+        rows.map(|row| (row[flow].split('/').next().unwrap().to_owned(), row[part].to_owned())).collect::<Vec<_>>()
+    };
+    let count = |rows: &[(String, String)], folder: &str, part: &str| {
+        rows.iter().filter(|row| row.0 == folder && row.1 == part).count()
+    };
+    // Without a published validation part, a tenth of each class's training flows.
+    let rows = written(&[]);
+    assert_eq!((count(&rows, "first", "train"), count(&rows, "first", "validation"), rows.len()), (28, 4, 36));
+    assert_eq!(count(&rows, "second", "test"), 4);
+    let rows = written(&["--set", "split.validation=0.25"]);
+    assert_eq!((count(&rows, "first", "train"), count(&rows, "first", "validation")), (24, 8));
+    // With one, everything is as published; what is in no part is not used.
+    parts("train = [\"first\"]\nvalidation = [\"third\"]\ntest = [\"second\"]");
+    let rows = written(&[]);
+    assert_eq!((count(&rows, "first", "train"), count(&rows, "third", "validation")), (32, 3));
+    assert_eq!((count(&rows, "second", "test"), rows.len()), (4, 39));
+    let told = project.done(&run);
+    let told = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert!(told.contains("3 flows in none of the published parts, not used"), "{told}");
+    let both = ["--set", "split.validation=0.25"];
+    project.refused(&with(&both), &["split.validation", "the dataset publishes a validation part; remove it"]);
+    project.refused(&with(&["--set", "split.train=0.5"]), &["follows from the published parts"]);
+    parts("train = [\"first\"]\ntest = [\"first\"]");
+    project.refused(&run, &["`first` is twice in [parts]"]);
+}
+
+#[test]
 fn what_the_flows_do_not_hold_is_refused_with_a_word() {
     let project = project();
     let run = ["run", "experiments/small.toml"];

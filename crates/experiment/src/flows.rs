@@ -13,7 +13,7 @@ use etcbench_capture::CaptureSummary;
 use etcbench_dataset as dataset;
 use etcbench_dataset::{
     Dataset, DatasetDefinition, EntryState, FeatureTable, HeldBytes, Holds, LabelledFlow, LoadedCapture, Manifest,
-    PacketTimes, UsedCapture,
+    PacketTimes, PublishedParts, UsedCapture,
 };
 use etcbench_flow::FlowOptions;
 use etcbench_storage::declarative;
@@ -82,6 +82,8 @@ pub(super) struct LoadedFlows {
     pub invented_times: bool,
     /// The information contained in the flows of each dataset.
     pub holds: Vec<Holds>,
+    /// The published parts of each dataset, by name.
+    pub parts: Vec<(String, Option<PublishedParts>)>,
     /// Notes on the data that readers of the results must know.
     pub notes: Vec<String>,
     /// Whether they came from the cache.
@@ -252,6 +254,8 @@ fn load_datasets(
     let invented = |dataset: &Dataset| dataset.definition.times == PacketTimes::Invented;
     let invented_times = datasets.iter().any(|dataset| invented(dataset) && dataset.definition.is_captures());
     let holds: Vec<Holds> = datasets.iter().map(|dataset| dataset.definition.holds()).collect();
+    let parts_of = |Dataset { definition, .. }: &Dataset| (definition.name.clone(), definition.parts.clone());
+    let parts: Vec<_> = datasets.iter().map(parts_of).collect();
     let definitions: Vec<&str> = datasets.iter().map(|dataset| dataset.definition.digest.as_str()).collect();
     let of_files = |what: &'static str, version| {
         Determinants::of(what, version).and("definitions", &definitions).and("files", &checksums)
@@ -276,6 +280,7 @@ fn load_datasets(
             without_label,
             invented_times,
             holds,
+            parts,
             notes,
             reused: false,
         });
@@ -299,6 +304,7 @@ fn load_datasets(
                 without_label,
                 invented_times,
                 holds,
+                parts,
                 notes,
                 reused: true,
             });
@@ -342,6 +348,7 @@ fn load_datasets(
         without_label,
         invented_times,
         holds,
+        parts,
         notes,
         reused: false,
     })

@@ -21,6 +21,7 @@ mod measure;
 mod memory;
 mod models;
 mod outline;
+mod parts;
 mod plan;
 mod pretrain;
 mod pretraining;

@@ -12,6 +12,7 @@ use super::fit::{FitOutcome, FitRequest, fit, validation_score};
 use super::flows::{CaptureFacts, Content, LoadedFlows, load_flows};
 use super::held::require_held;
 use super::invocation::Invocation;
+use super::parts::published_parts;
 use super::pretraining::{Divided, ElmoSources};
 use super::provenance::Provenance;
 use super::records::{curve_records, failure_records, outcome_records, tuning_records};
@@ -23,7 +24,8 @@ use etcbench_model::elmo::ElmoSource;
 use etcbench_model::external::Failure;
 use etcbench_model::{Device, FitSize, Input, ModelError, ModelSpec};
 use etcbench_split::{
-    GroupBy, SmallClass, Split, SplitMethod, SplitSummary, leave_out_small_classes, sample_training, split,
+    GroupBy, Part, SmallClass, Split, SplitMethod, SplitSummary, leave_out_small_classes, sample_training, split,
+    split_as_published,
 };
 use etcbench_storage::progress::Progress;
 use etcbench_storage::{Determinants, Turn, counted};
@@ -370,10 +372,27 @@ pub(super) fn prepare(
     for small in &small_classes {
         progress.warn(&format!("{}: class {} is left out: {}", variant.name, small.class, small.lacks));
     }
+    let (features, published) = match published_parts(variant, flows, &features)? {
+        None => (features, None),
+        Some(parts) => {
+            let used: Vec<usize> = (0..features.len()).filter(|&row| parts[row].is_some()).collect();
+            if used.len() < features.len() {
+                progress.warn(&format!(
+                    "{}: {} in none of the published parts, not used",
+                    variant.name,
+                    counted((features.len() - used.len()) as u64, "flow")
+                ));
+            }
+            (features.with_rows(&used), Some(parts.into_iter().flatten().collect::<Vec<Part>>()))
+        }
+    };
     let mut divided = Vec::new();
     let mut folds = 0;
     for &seed in &experiment.seeds {
-        let of_seed = split(&features, &options, seed)?;
+        let of_seed = match &published {
+            Some(parts) => vec![split_as_published(&features, parts, &options, seed)?],
+            None => split(&features, &options, seed)?,
+        };
         folds = of_seed.len().max(folds);
         divided.extend(of_seed.into_iter().enumerate().map(|(fold, split)| (seed, fold, split)));
     }

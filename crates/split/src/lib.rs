@@ -10,6 +10,7 @@ mod file;
 mod flows_file;
 mod grouped;
 mod options;
+mod published;
 mod sampling;
 mod small_classes;
 mod stratified;
@@ -21,6 +22,7 @@ pub use file::{read_split, read_splits, write_split, write_splits};
 pub use flows_file::{read_flows, write_flows};
 pub use grouped::group_of;
 pub use options::{FewGroups, Fractions, GroupBy, SmallClasses, SplitMethod, SplitOptions};
+pub use published::split_as_published;
 pub use sampling::{Sampling, sample_training};
 pub use small_classes::{SmallClass, leave_out_small_classes};
 pub use summary::{SharedProvenance, SplitSummary};
@@ -201,6 +203,21 @@ pub enum SplitError {
         /// The datasets to test on.
         datasets: String,
     },
+    /// A class is missing from a published part.
+    #[error(
+        "class {class} has {train} flow(s) in the published training part and {test} in the test part; it needs at least \
+         {needed} and 1; name the other classes in selection.classes"
+    )]
+    NotInParts {
+        /// The class.
+        class: String,
+        /// Number of its flows to train on.
+        train: usize,
+        /// Number of its flows to test on.
+        test: usize,
+        /// The least number of flows to train on.
+        needed: usize,
+    },
     /// A split file cannot be read or written.
     #[error("split file {path}: {problem}")]
     File {
@@ -225,6 +242,9 @@ pub fn split(features: &FeatureSet, options: &SplitOptions, seed: u64) -> Result
     if options.method == SplitMethod::File {
         return read_splits(options.path()?, features, seed);
     }
+    if options.method == SplitMethod::Published {
+        return Err(published::without_parts());
+    }
     let fractions = options.fractions()?;
     let provenance = &features.provenance;
     match options.method {
@@ -237,7 +257,7 @@ pub fn split(features: &FeatureSet, options: &SplitOptions, seed: u64) -> Result
             let by = options.group.unwrap_or_default();
             grouped::grouped(&flows, fractions, by, provenance, seed).map(|split| vec![split])
         }
-        SplitMethod::KFold | SplitMethod::File => {
+        SplitMethod::KFold | SplitMethod::File | SplitMethod::Published => {
             let mut splits = Vec::new();
             for repeat in 0..options.repeat_count() {
                 // The first repeat equals a run without repeats.

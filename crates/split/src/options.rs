@@ -24,6 +24,9 @@ pub enum SplitMethod {
     Dataset,
     /// According to a split file; the same for every seed if the file has no seeds.
     File,
+    /// As the dataset's publisher divided it, which its definition states; validation flows are drawn from the training
+    /// flows if none are published.
+    Published,
 }
 
 impl SplitMethod {
@@ -36,6 +39,7 @@ impl SplitMethod {
             SplitMethod::KFold => "k_fold",
             SplitMethod::Dataset => "dataset",
             SplitMethod::File => "file",
+            SplitMethod::Published => "published",
         }
     }
 }
@@ -163,7 +167,7 @@ impl SplitOptions {
     /// A key that the method does not use, a fraction that is not above 0, fractions that do not sum to 1.
     pub fn validate(&self) -> Result<(), SplitError> {
         let method = self.method;
-        let takes_shares = !matches!(method, SplitMethod::File | SplitMethod::KFold | SplitMethod::Dataset);
+        let takes_shares = matches!(method, SplitMethod::Stratified | SplitMethod::Grouped | SplitMethod::Temporal);
         let given = [
             ("train", self.train.is_some(), takes_shares),
             ("test", self.test.is_some(), takes_shares),
@@ -183,6 +187,9 @@ impl SplitOptions {
                 }
                 "train" | "test" if method == SplitMethod::Dataset => {
                     "follows from the datasets with method \"dataset\"; remove it".to_owned()
+                }
+                "train" | "test" if method == SplitMethod::Published => {
+                    "follows from the published parts with method \"published\"; remove it".to_owned()
                 }
                 _ => format!("is not for method {:?}; remove it", method.name()),
             };
@@ -231,8 +238,8 @@ impl SplitOptions {
             }
             let test = 1.0 / folds as f64;
             Fractions { train: 1.0 - test - validation, validation, test }
-        } else if self.method == SplitMethod::Dataset {
-            // The number of test flows follows from the datasets.
+        } else if matches!(self.method, SplitMethod::Dataset | SplitMethod::Published) {
+            // The number of test flows follows from the datasets or their parts.
             let test = f64::EPSILON;
             Fractions { train: 1.0 - test - validation, validation, test }
         } else {

@@ -111,6 +111,6 @@ fn lacks(features: &FeatureSet, rows: &[usize], options: &SplitOptions) -> Resul
             let enough = test > 0 && train >= datasets::TRAINING_FLOWS;
             (!enough).then(|| format!("it has {train} flows to train on and {test} to test on, and needs 2 and 1"))
         }
-        (SplitMethod::File, _) => None,
+        (SplitMethod::File | SplitMethod::Published, _) => None,
     })
 }

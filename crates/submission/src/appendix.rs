@@ -107,6 +107,7 @@ fn data(stored: &StoredRun, run: &RunFile, project: &Path) -> Section {
         let definition = DatasetDefinition::read(&definition_path(project, name)).ok();
         let definition =
             definition.filter(|own| manifest.as_ref().is_none_or(|manifest| manifest.definition == own.digest));
+        let licence = definition.as_ref().and_then(|definition| definition.licence.clone());
         match definition {
             Some(definition) => {
                 section.add(format!("{name}: description"), &definition.title);
@@ -121,7 +122,9 @@ fn data(stored: &StoredRun, run: &RunFile, project: &Path) -> Section {
         }
         section.add(
             format!("{name}: licence"),
-            "Unknown to the run: definitions of datasets state none; to be filled in by the author.",
+            licence
+                .as_deref()
+                .unwrap_or("Unknown: the definition of the dataset states none; to be filled in by the author."),
         );
         section.add(format!("{name}: files"), files(manifest.as_ref()));
     }

@@ -114,9 +114,10 @@ fn check_variant(
     whole.then_some(run)
 }
 
-/// Draws the splits of a method and seed; returns `None` for a split file, which the bundle does not contain.
+/// Draws the splits of a method and seed; returns `None` for a split file and for published parts, which the bundle
+/// does not contain.
 fn drawn(variant: &Variant, features: &FeatureSet, seed: u64) -> Option<Result<Vec<Split>, String>> {
-    if variant.split.method == SplitMethod::File {
+    if matches!(variant.split.method, SplitMethod::File | SplitMethod::Published) {
         return None;
     }
     Some(split(features, &variant.split, seed).map_err(|error| error.to_string()))
