@@ -32,12 +32,16 @@ pub struct Ranking {
     pub models: Vec<RankedModel>,
     /// Models left out because a table lacks them.
     pub left_out: Vec<RankedModel>,
+    /// Models with failed fits, each with the number of tables in which it therefore ranks last.
+    pub failed: Vec<(RankedModel, usize)>,
     /// Mean ranks, Friedman's test, the critical difference.
     pub test: Friedman,
 }
 
-/// Ranks the models of every variant over the tables in `records` by the mean of `metric` over seeds and folds. Skips
-/// variants with fewer than two tables, or fewer than two models that all tables have.
+/// Ranks the models of every variant over the tables in `records` by the mean of `metric` over seeds and folds. A model
+/// with a failed fit in a table ranks last there, whatever its other fits reached: a mean over the fits that survived
+/// would reward failing where it is hard. Skips variants with fewer than two tables, or fewer than two models that all
+/// tables have.
 ///
 /// # Errors
 /// Two records for the same value.
@@ -59,15 +63,21 @@ pub fn rankings(records: &[Record], metric: &str) -> Result<Vec<Ranking>, Report
         for (key, table) in &tables {
             let mut values = BTreeMap::new();
             for row in table.rows().into_iter().filter(|row| row.variant == variant) {
-                let Some(summary) = table.get(&row, None, metric).and_then(|measured| measured.summary) else {
-                    continue;
+                let has_failed = table.of_parts(&row, Metric::FAILED).next().is_some();
+                let mean =
+                    table.get(&row, None, metric).and_then(|measured| measured.summary).map(|summary| summary.mean);
+                let value = match (has_failed, mean) {
+                    // Lower than any score, and equal among those that failed.
+                    (true, _) => f64::NEG_INFINITY,
+                    (false, Some(mean)) => sign * mean,
+                    (false, None) => continue,
                 };
                 let RowKey { model, input, implementation, .. } = row;
                 let model = RankedModel { model, input, implementation };
                 if !models.contains(&model) {
                     models.push(model.clone());
                 }
-                values.insert(model, summary.mean);
+                values.insert(model, value);
             }
             if !values.is_empty() {
                 blocks.push((key, values));
@@ -79,18 +89,22 @@ pub fn rankings(records: &[Record], metric: &str) -> Result<Vec<Ranking>, Report
             continue;
         }
         let values: Vec<Vec<f64>> =
-            blocks.iter().map(|(_, values)| models.iter().map(|model| sign * values[model]).collect()).collect();
+            blocks.iter().map(|(_, values)| models.iter().map(|model| values[model]).collect()).collect();
+        let failed_in =
+            |model: &RankedModel| blocks.iter().filter(|(_, values)| values[model] == f64::NEG_INFINITY).count();
+        let failed =
+            models.iter().map(|model| (model.clone(), failed_in(model))).filter(|(_, tables)| *tables > 0).collect();
         let test = friedman(&values).map_err(|error| ReportError::Records(error.to_string()))?;
         let name = |key: &TableKey| format!("{} on {}, {}", key.experiment, key.dataset, key.size);
         let tables = blocks.iter().map(|(key, _)| name(key)).collect();
-        all.push(Ranking { variant, metric: metric.to_owned(), tables, models, left_out, test });
+        all.push(Ranking { variant, metric: metric.to_owned(), tables, models, left_out, failed, test });
     }
     Ok(all)
 }
 
 /// Returns a ranking as a table, the best mean rank first.
 pub fn ranking_table(ranking: &Ranking) -> Table {
-    let Ranking { variant, metric, tables, models, left_out, test } = ranking;
+    let Ranking { variant, metric, tables, models, left_out, failed, test } = ranking;
     let mut table = Table {
         title: format!("Mean ranks by {metric} over {} tables ({variant})", tables.len()),
         columns: vec![
@@ -129,6 +143,11 @@ pub fn ranking_table(ranking: &Ranking) -> Table {
         tables.len()
     ));
     table.notes.push(format!("Tables: {}.", tables.join("; ")));
+    if !failed.is_empty() {
+        let named = |(model, tables): &(RankedModel, usize)| format!("{} ({}) in {tables}", model.model, model.input);
+        let names: Vec<String> = failed.iter().map(named).collect();
+        table.notes.push(format!("Last in a table in which one of its fits failed: {}.", names.join(", ")));
+    }
     if !left_out.is_empty() {
         let names = left_out.iter().map(|model| format!("{} ({})", model.model, model.input));
         table
@@ -179,6 +198,20 @@ mod tests {
         assert!(table.contains("Friedman's chi-squared 4.67"), "{table}");
         assert!(table.contains("Left out, because not every table has them: majority (bytes)."), "{table}");
         assert!(super::rankings(&records, "no_metric").unwrap().is_empty());
+        // The best of table 1, one of whose fits failed there, is last there instead; so is one whose fits all failed.
+        let mut failing = records.clone();
+        let mut failure = record("random_split", "knn", 2, None, "failed_crashed", 1.0);
+        failure.key.experiment = "table1".to_owned();
+        failing.push(failure.clone());
+        failing.retain(|record| (record.key.experiment.as_str(), record.key.model.as_str()) != ("table1", "svm"));
+        failure.key.model = "svm".to_owned();
+        failing.push(failure);
+        let ranking = &super::rankings(&failing, "macro_f1").unwrap()[0];
+        let ranks = ["knn", "svm", "random_forest"]
+            .map(|name| ranking.test.mean_ranks[ranking.models.iter().position(|model| model.model == name).unwrap()]);
+        assert_eq!(ranks, [(2.5 + 1.0 + 2.0) / 3.0, (2.5 + 2.0 + 1.0) / 3.0, (1.0 + 3.0 + 3.0) / 3.0]);
+        let table = ranking_table(ranking).to_markdown();
+        assert!(table.contains("one of its fits failed: knn (bytes) in 1, svm (bytes) in 1."), "{table}");
         // For a loss, the smallest value is the best.
         for record in &mut records {
             record.metric = "log_loss".to_owned();
