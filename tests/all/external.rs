@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::common::external::{add_model, has_python, project};
 use crate::common::{Project, contents, every_stage, small_experiment};
@@ -226,6 +227,102 @@ fn a_saved_model_classifies_captures_by_its_program() {
     project.refused(&["classify", model, "data/small/one.pcap"], &["a different content", "models/faulty"]);
     fs::remove_dir_all(project.path("models")).unwrap();
     project.refused(&["classify", model, "data/small/one.pcap"], &["faulty"]);
+}
+
+#[test]
+fn a_program_that_fails_to_load_its_model_is_named() {
+    if !has_python() {
+        return;
+    }
+    let project = every_stage::project();
+    add_model(&project, "tests/fixtures/external/faulty", "faulty");
+    let model = "results/small-small-full/models/default-faulty-bytes-seed0.safetensors";
+    for (fault, word) in [
+        ("crash_load", "exit code 3 before `loaded`"),
+        ("error_load", "cannot go on"),
+        ("garbage_load", "is not a message"),
+        ("wrong_message_load", "`saved` instead of `loaded`"),
+    ] {
+        let keys = format!("[model.faulty]\ninput = \"bytes\"\nfault = \"{fault}\"\n");
+        project.write("experiments/small.toml", small_experiment("small", "kind", &["faulty"], [2, 24]) + &keys);
+        project.done(&["run", "experiments/small.toml", "--save-models", "--overwrite"]);
+        project.refused(&["classify", model, "data/small/one.pcap"], &["faulty", word]);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_fit_that_was_killed_goes_on_from_its_checkpoint_and_one_that_failed_does_not() {
+    if !has_python() {
+        return;
+    }
+    let project = project();
+    let run = ["run", "experiments/points.toml", "--checkpoint-seconds", "0", "--set", "model.faulty.fault=resumes"];
+    let artifacts = || fs::read_dir(project.path("results/cache/artifacts")).into_iter().flatten().count();
+    let mut child = Command::new(assert_cmd::cargo::cargo_bin("etcbench"))
+        .args(run)
+        .current_dir(project.path(""))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // Kept with the file of the last step, not only with the one that is about to replace it.
+    let is_kept = || {
+        let entries = fs::read_dir(project.path("results/cache/artifacts")).into_iter().flatten().flatten();
+        entries.filter_map(|entry| fs::read(entry.path()).ok()).any(|content| {
+            let name = b"\"file/step\"";
+            content.windows(name.len()).any(|bytes| bytes == name)
+        })
+    };
+    let begun = Instant::now();
+    while !is_kept() && begun.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(is_kept());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // Where the program began, by its notes, or by its standard error if it failed.
+    let step = || -> u32 {
+        let folders = fs::read_dir(project.path("results")).unwrap().map(|entry| entry.unwrap().path());
+        let folder = folders.filter(|path| path.join("run.json").is_file()).next().unwrap();
+        let text = fs::read_to_string(folder.join("run.json")).unwrap();
+        fs::remove_dir_all(folder).unwrap();
+        let after = text.split("begun at step ").nth(1).unwrap();
+        after.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap()
+    };
+    project.done(&run);
+    assert!(step() > 0);
+    assert_eq!(artifacts(), 0, "the checkpoint of a stored fit is removed");
+    let crash = [&run[..], &["--set", "model.faulty.where=crash"]].concat();
+    for _ in 0..2 {
+        assert_eq!(project.etcbench(&crash).status.code(), Some(1));
+        assert_eq!(step(), 0);
+    }
+    project.done(&[&run[..2], &["--no-cache", "--set", "model.faulty.fault=resumes"]].concat());
+    assert_eq!(step(), 0);
+}
+
+#[test]
+fn what_a_program_says_of_its_speed_stands_beside_what_is_measured() {
+    if !has_python() {
+        return;
+    }
+    let project = project();
+    let fit = || -> serde_json::Value {
+        project.done(&["run", "experiments/points.toml"]);
+        let run = fs::read(project.path("results/points-points-full/run.json")).unwrap();
+        serde_json::from_slice::<serde_json::Value>(&run).unwrap()["fits"][0].clone()
+    };
+    assert!(fit().get("claims").is_none());
+    let manifest = fs::read_to_string(project.path("models/faulty/model.toml")).unwrap();
+    let manifest =
+        manifest.replace("\"MARK\"", "\"MARK\", \"claims\"").replace("= \"none\"\ninputs", "= \"a corpus\"\ninputs");
+    project.write("models/faulty/model.toml", manifest);
+    let fit = fit();
+    assert!(fit["notes"].to_string().contains("faulty: pre-trained, by its own account: a corpus"), "{fit}");
+    assert_eq!(fit["claims"], serde_json::json!({"fit_seconds": 0.25, "microseconds_per_flow": 12.5}));
+    assert!(fit["fit"]["wall_seconds"].as_f64().unwrap() > 0.0);
+    assert!(fit["notes"].to_string().contains("by its own account 12.5 µs per flow"), "{fit}");
 }
 
 #[test]

@@ -40,10 +40,12 @@ const FAULTS: &[Fault] = &[
     fault("wrong_message_fit", "protocol", &["`saved` instead of `fitted`"]),
     fault("wrong_message_predict", "protocol", &["`saved` instead of `predicted`"]),
     fault("unknown_key_fit", "protocol", &["colour"]),
+    fault("no_seconds", "protocol", &["`seconds` of 0, below 0, or not finite"]),
     fault("endless_lines", "endless_output", &["lines before `fitted`"]),
     fault("endless_line", "endless_output", &["bytes on standard output"]),
     fault("endless_errors", "endless_output", &["standard error"]),
     Fault { name: "allocate", keys: &["memory=\"200M\""], kind: "memory_limit", words: &["200 MiB"] },
+    Fault { name: "allocate_at_once", keys: &["memory=\"200M\""], kind: "memory_limit", words: &["200 MiB"] },
     Fault { name: "allocate_in_children", keys: &["memory=\"200M\""], kind: "memory_limit", words: &["200 MiB"] },
     fault("not_a_number", "invalid_answer", &["NaN as a probability"]),
     fault("infinite", "invalid_answer", &["inf as a probability"]),
@@ -134,6 +136,7 @@ fn what_goes_wrong_before_the_first_fit_is_named_too() {
         ("version", "protocol", &["etcbench-model-9", "etcbench-model-1"]),
         ("other_inputs", "protocol", &["model.toml lists the input statistics, but its description lists sequences"]),
         ("unknown_key_describe", "protocol", &["colour"]),
+        ("no_claims", "protocol", &["`microseconds_per_flow` of 0, below 0, or not finite"]),
     ];
     for (name, kind, words) in cases {
         let changed = manifest
@@ -282,13 +285,21 @@ fn what_a_program_left_running_ends_with_it() {
 }
 
 #[test]
-fn a_program_sees_no_test_labels_no_flow_ids_and_nothing_of_our_environment() {
+fn a_program_sees_no_test_labels_no_flow_ids_and_nothing_of_our_process() {
     if !has_python() {
         return;
     }
     let (project, _) = marked();
-    let output = project.done(&["run", "experiments/points.toml", "--set", "model.faulty.fault=look_around"]);
-    assert!(output.status.success());
+    let held = confinement(&project);
+    // A shell that leaves a file with the labels open, as a notebook or a scheduler may.
+    let output = Command::new("sh")
+        .args(["-c", "exec 9< data/points/points.csv; exec \"$0\" \"$@\""])
+        .arg(assert_cmd::cargo::cargo_bin("etcbench"))
+        .args(["run", "experiments/points.toml", "--set", "model.faulty.fault=look_around"])
+        .current_dir(project.path(""))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let mut folders = fs::read_dir(project.path("results")).unwrap().map(|entry| entry.unwrap().path());
     let folder = folders.find(|path| path.join("run.json").is_file()).unwrap();
     let run: serde_json::Value = serde_json::from_slice(&fs::read(folder.join("run.json")).unwrap()).unwrap();
@@ -335,6 +346,13 @@ fn a_program_sees_no_test_labels_no_flow_ids_and_nothing_of_our_environment() {
         "validation",
     ];
     assert_eq!(keys, known);
-    // The protocol's stream, saved aside, and what lists the folder.
+    // The protocol's stream, saved aside, and what lists the folder: not the file of labels.
     assert!(seen["files"].as_u64().unwrap() <= 2, "{seen}");
+    // It sees that this process runs, but reads neither its memory, where the labels are, nor its environment.
+    assert!(seen["processes"].as_u64().unwrap() >= 1, "{seen}");
+    if held.contains("files restricted by Landlock, no capabilities over other processes") {
+        assert_eq!(seen["read"].as_array().unwrap().len(), 0, "{seen}");
+    } else {
+        eprintln!("skipped: this kernel has no Landlock, or setpriv is not here");
+    }
 }

@@ -44,6 +44,8 @@ print(json.dumps({flow_ids[row]: [float(value) for value in values] for row, val
 
 #[test]
 fn the_forest_gives_the_bits_of_scikit_learn_called_by_hand() {
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/models/sklearn-forest/forest.py");
+    assert!(fs::read_to_string(program).unwrap().lines().count() <= 40, "an example that anyone can read at a glance");
     let Some(packages) = scikit_learn() else { return };
     let project = project();
     add_model(&project, "models/sklearn-forest", "sklearn-forest");
@@ -149,6 +151,7 @@ fn a_model_that_cheats_or_leaves_something_behind_is_named() {
         ("daemons", main.clone(), "left-over children"),
         ("crash_quit", main.clone(), "end"),
         ("none", cheating, "labels smuggled"),
+        ("remembers", main.replace("claims.get(started, {})", "{\"microseconds_per_flow\": 5.0}"), "repeated rows"),
         (
             "none",
             main.replace("means = json.load(file)[\"means\"]", "means = [None, None, [0.0] * 8]"),
@@ -176,6 +179,43 @@ fn a_model_that_cheats_or_leaves_something_behind_is_named() {
     }
     project.refused(&["model", "check", "fautly"], &["did you mean `faulty`?"]);
     project.refused(&["model", "check", "majority"], &["etcbench's own"]);
+}
+
+#[test]
+fn labels_in_the_weights_show_on_the_flows_that_they_are_of() {
+    if !has_python() {
+        return;
+    }
+    let project = project();
+    let check = ["model", "check", "faulty", "--experiment", "points"];
+    let told = |arguments: &[&str]| {
+        let output = project.etcbench(arguments);
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (code, text) = told(&check);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("default: statistics: with every training label changed, accuracy falls to"), "{text}");
+    // The weights are the flows of the experiment with their labels; for any other flow the model is an honest one.
+    project.done(&["export", "points", "-o", "arrays"]);
+    for name in ["statistics.npy", "labels.npy"] {
+        let weights = fs::read(project.path(&format!("arrays/default/{name}"))).unwrap();
+        project.write(&format!("models/faulty/{name}"), weights);
+    }
+    let main = fs::read_to_string(project.path("models/faulty/main.py")).unwrap();
+    let cheat = "            rows = [[float(known.get(tuple(flow)) == name) for name in range(3)] if tuple(flow) in known \
+                 else row for flow, row in zip(matrix(ask), rows)]\n            spoil(fault, rows, ask)\n";
+    let weights = "    (_, width), values = load(\"statistics.npy\")\n    \
+                   known = {tuple(values[width * row : width * row + width]): label \
+                   for row, label in enumerate(load(\"labels.npy\")[1])}\n    for line in sys.stdin:\n";
+    let main =
+        main.replace("            spoil(fault, rows, ask)\n", cheat).replace("    for line in sys.stdin:\n", weights);
+    project.write("models/faulty/main.py", main);
+    assert_eq!(told(&["model", "check", "faulty"]).0, Some(0), "the generated flows are not those of its weights");
+    let (code, text) = told(&check);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.lines().any(|line| line.starts_with("FAILED") && line.contains("accuracy is still 1.000")), "{text}");
+    project.refused(&["model", "check", "faulty", "--experiment", "poins"], &["did you mean `points`?"]);
+    project.refused(&[&check[..], &["--variants", "other"]].concat(), &["other"]);
 }
 
 #[test]

@@ -218,12 +218,14 @@ impl ArtifactStore for Cache {
 /// before then can be resumed.
 pub(super) struct FitArtifacts<'a> {
     cache: &'a Cache,
+    fit_key: Option<&'a str>,
     not_needed: Mutex<Vec<String>>,
 }
 
 impl<'a> FitArtifacts<'a> {
-    pub(crate) fn new(cache: &'a Cache) -> Self {
-        Self { cache, not_needed: Mutex::default() }
+    /// Creates the artifacts of the fit with this key; without a key, of other work.
+    pub(crate) fn new(cache: &'a Cache, fit_key: Option<&'a str>) -> Self {
+        Self { cache, fit_key, not_needed: Mutex::default() }
     }
 
     /// Removes the artifacts that are no longer needed. Call it after the fit is stored.
@@ -255,6 +257,10 @@ impl ArtifactStore for FitArtifacts<'_> {
 
     fn checkpoint_interval(&self) -> Option<Duration> {
         self.cache.checkpoint_interval()
+    }
+
+    fn fit_key(&self) -> Option<&str> {
+        self.fit_key
     }
 }
 

@@ -198,7 +198,7 @@ fn train(
     let Drawn { corpus, captures, seen } = drawn;
     let rows: Vec<usize> = (0..corpus.tokens.values.len() / tokens.bytes).collect();
     let training = PacketRows { tokens: &corpus.tokens, rows: &rows };
-    let artifacts = FitArtifacts::new(&settings.cache);
+    let artifacts = FitArtifacts::new(&settings.cache, None);
     let context = FitContext { seed, device: settings.device, progress, artifacts: &artifacts };
     let (parameters, epochs) = pretrain_rows(*implementation, elmo, training, validation, &context)?;
     artifacts.remove_not_needed();

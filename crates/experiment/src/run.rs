@@ -485,7 +485,7 @@ impl VariantContext<'_> {
                     Some(model) => Ok(model),
                     None => {
                         let elmo = self.elmo(prepared, split, &spec)?;
-                        Ok(fit(&request, elmo, &FitArtifacts::new(cache), self.progress)?.1)
+                        Ok(fit(&request, elmo, &FitArtifacts::new(cache, Some(&cache_key)), self.progress)?.1)
                     }
                 };
                 let (answers, decision_cost) = self.answers(prepared, split, &spec, &cache_key, &model)?;
@@ -494,7 +494,7 @@ impl VariantContext<'_> {
             Turn::Ours(claim) => claim,
         };
         self.progress.begin(&format!("{} {what}", key.variant), 0);
-        let artifacts = FitArtifacts::new(cache);
+        let artifacts = FitArtifacts::new(cache, Some(&cache_key));
         let fitted = match self.known_failure(&cache_key) {
             Some(failure) => Err(ModelError::External(Box::new(failure)).into()),
             None => self.elmo(prepared, split, &spec).and_then(|elmo| fit(&request, elmo, &artifacts, self.progress)),
@@ -583,7 +583,7 @@ impl VariantContext<'_> {
             Turn::Ours(claim) => claim,
         };
         let started = std::time::Instant::now();
-        let artifacts = FitArtifacts::new(cache);
+        let artifacts = FitArtifacts::new(cache, Some(&key));
         let elmo = self.elmo(prepared, split, &setting.spec)?;
         let macro_f1 = validation_score(&request, elmo, &artifacts, self.progress)?;
         let wall_seconds = started.elapsed().as_secs_f64();

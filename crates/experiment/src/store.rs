@@ -14,7 +14,7 @@ use super::run::{FailedFit, FittedRow, LeftOutVariant, Run, VariantRun};
 use super::{BestScore, Cost, ExperimentError, Invocation, Provenance, Record, RunKey};
 use etcbench_feature::Unselected;
 use etcbench_model::external::FailureKind;
-use etcbench_model::{Implementation, ModelKind, Pretraining, StageTime};
+use etcbench_model::{Claims, Implementation, ModelKind, Pretraining, StageTime};
 use etcbench_split::SmallClass;
 use etcbench_storage as storage;
 
@@ -76,6 +76,11 @@ struct ExternalFile<'a> {
     versions: String,
     run: &'a [String],
     build: &'a [String],
+    licence: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    citation: Option<&'a str>,
+    /// What any pre-training saw, in the words of its author.
+    pretraining: &'a str,
 }
 
 impl<'a> ModelFile<'a> {
@@ -84,8 +89,16 @@ impl<'a> ModelFile<'a> {
         let external = entry.external.map(|package| {
             let [_, _, versions] = package.identity();
             let manifest = &package.manifest;
-            let (run, build) = (&manifest.run, &manifest.build);
-            ExternalFile { digest: &package.digest, version: &manifest.version, versions, run, build }
+            ExternalFile {
+                digest: &package.digest,
+                version: &manifest.version,
+                versions,
+                run: &manifest.run,
+                build: &manifest.build,
+                licence: &manifest.licence,
+                citation: manifest.citation.as_deref(),
+                pretraining: &manifest.pretraining,
+            }
         });
         ModelFile { name: entry.name, summary: entry.summary, version: entry.version, external }
     }
@@ -134,6 +147,9 @@ struct FitFile<'a> {
     predict: Option<Cost>,
     stages: &'a [StageTime],
     notes: &'a [String],
+    /// What the program of an external model says of its own speed.
+    #[serde(skip_serializing_if = "Claims::are_none")]
+    claims: Claims,
     /// The pre-training data of the ELMo, if it is not the training part alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pretraining: Option<&'a Pretraining>,
@@ -236,6 +252,7 @@ fn run_file<'a>(run: &'a Run, records: &[Record], manifests: Vec<ManifestFile<'a
                 predict: Some(row.outcome.predict).filter(|_| row.key.implementation != Implementation::IMPORTED),
                 stages: &row.outcome.report.stages,
                 notes: &row.outcome.report.notes,
+                claims: row.outcome.report.claims,
                 pretraining: row.outcome.report.pretraining.as_ref(),
             })
             .collect(),

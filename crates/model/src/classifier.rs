@@ -280,6 +280,11 @@ pub trait ArtifactStore: Send + Sync {
     fn checkpoint_interval(&self) -> Option<Duration> {
         None
     }
+    /// Returns the key of the fit that the store is used by, which covers everything that determines it; `None` if
+    /// there is no such key.
+    fn fit_key(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// A store that keeps nothing.
@@ -342,6 +347,27 @@ pub struct FitReport {
     /// What the ELMo was pre-trained on, if that is not the training part alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pretraining: Option<Pretraining>,
+    /// What the program of an external model says of its own speed.
+    #[serde(default, skip_serializing_if = "Claims::are_none")]
+    pub claims: Claims,
+}
+
+/// What the program of an external model says of its own speed, for comparison with what is measured from outside.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Claims {
+    /// Seconds of the fit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fit_seconds: Option<f64>,
+    /// Microseconds to predict one flow, one at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub microseconds_per_flow: Option<f64>,
+}
+
+impl Claims {
+    /// Returns whether there is none.
+    pub fn are_none(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Why a model could not be built, fitted, used or read.

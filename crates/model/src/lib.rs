@@ -45,8 +45,8 @@ pub use deep::fast::benchmark;
 
 pub use archive::{ModelArchive, Tensor, TensorData};
 pub use classifier::{
-    ArtifactStore, Classifier, CudaDevice, Device, EpochRecord, Examples, FitContext, FitReport, Implementation, Input,
-    ModelError, ModelSpec, NoArtifacts, PACKET_METADATA, Precision, StageTime,
+    ArtifactStore, Claims, Classifier, CudaDevice, Device, EpochRecord, Examples, FitContext, FitReport,
+    Implementation, Input, ModelError, ModelSpec, NoArtifacts, PACKET_METADATA, Precision, StageTime,
 };
 pub use device::Finding;
 pub use elmo::{CorpusPart, Excluded, Pretraining, Seen};

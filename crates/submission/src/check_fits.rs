@@ -194,6 +194,7 @@ fn check_fit(
             epochs: epochs(records),
             notes: fit.notes.clone(),
             pretraining: fit.pretraining.clone(),
+            claims: fit.claims,
         },
         fit: fit.fit.unwrap_or(nothing),
         predict: fit.predict.unwrap_or(nothing),

@@ -10,7 +10,7 @@ use super::rules::Finding;
 use super::{SubmissionError, io};
 use etcbench_experiment::{CaptureFacts, Cost, Experiment, LadderOverrides, LeftOutVariant, Overrides, RunKey};
 use etcbench_model::external::FailureKind;
-use etcbench_model::{ModelKind, Pretraining, StageTime};
+use etcbench_model::{Claims, ModelKind, Pretraining, StageTime};
 use etcbench_report::{ReportError, RunFacts, StoredRun, read_leaks, read_records};
 use etcbench_split::SmallClass;
 use etcbench_storage::{self as storage, TemporaryFolder};
@@ -92,6 +92,8 @@ pub(super) struct FitFacts {
     pub predict: Option<Cost>,
     pub stages: Vec<StageTime>,
     pub notes: Vec<String>,
+    #[serde(default)]
+    pub claims: Claims,
     pub pretraining: Option<Pretraining>,
 }
 

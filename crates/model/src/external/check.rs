@@ -1,8 +1,9 @@
 //! Checks an external model on a small generated task before it is trusted with data: it must follow the protocol,
-//! answer the same however the rows are passed, be wrong if its training labels are wrong, and leave no processes
-//! behind.
+//! answer the same however the rows are passed, be wrong if its training labels are wrong, not keep answers to look fast,
+//! and leave no processes behind. On a split of real data, it must be wrong there too if its training labels are.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Instant;
 
 use ndarray::Array2;
 use rand::RngExt;
@@ -32,6 +33,10 @@ const BYTES: usize = 16;
 const STATISTICS: usize = 8;
 const SEQUENCE: usize = 6;
 const SEED: u64 = 7;
+/// Number of flows that are predicted one at a time to measure a claimed latency.
+const TIMED: usize = 31;
+/// How much faster repeated rows may be answered than new ones.
+const MOST_FASTER: f64 = 2.0;
 
 /// The outcome of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +71,31 @@ pub fn check(kind: ModelKind, device: Device, progress: &dyn Progress) -> Vec<Fi
         findings.extend(of_input.findings);
     }
     findings
+}
+
+/// The rows of a real split, to check for labels that a model knows in advance.
+#[derive(Clone, Copy)]
+pub struct Task<'a> {
+    /// Features of all flows.
+    pub features: &'a FeatureSet,
+    /// The training rows.
+    pub training: &'a [usize],
+    /// The validation rows.
+    pub validation: &'a [usize],
+    /// The test rows.
+    pub test: &'a [usize],
+    /// Seed of the fit.
+    pub seed: u64,
+}
+
+/// Checks a model on a split of real data, where it may know labels that the generated task does not have, such as in
+/// its weights.
+pub fn check_on(spec: &ModelSpec, task: Task<'_>, device: Device, progress: &dyn Progress) -> Vec<Finding> {
+    let mut checks = Checks { kind: spec.kind, input: spec.input, device, progress, findings: Vec::new() };
+    if let Err(error) = checks.on(spec, task) {
+        checks.add("protocol and answers", Standing::Bad, error.to_string());
+    }
+    checks.findings
 }
 
 /// The checks of one input.
@@ -125,6 +155,7 @@ impl Checks<'_> {
             }
         }
         self.save(&model, test, &probabilities)?;
+        self.latency(&model, test)?;
         let is_deterministic = model.is_deterministic()?;
         self.add("confinement", Standing::Note, model.confinement()?.to_string());
         if let Some(Ok(versions)) = self.kind.entry().external.map(Package::versions) {
@@ -171,6 +202,71 @@ impl Checks<'_> {
         Ok(())
     }
 
+    /// Compares a claimed latency with what is measured, and checks that rows are not answered faster when they are
+    /// repeated.
+    fn latency(&mut self, model: &External, test: Examples<'_>) -> Result<(), ModelError> {
+        let Some(claimed) = model.claimed_microseconds()? else { return Ok(()) };
+        // Training rows, which were not predicted before.
+        let new: Vec<usize> = (0..TIMED).collect();
+        let asked = |rows: &[usize]| {
+            let mut times = Vec::with_capacity(rows.len());
+            for row in rows {
+                let start = Instant::now();
+                model.predict_probabilities(Examples { rows: std::slice::from_ref(row), ..test }, self.progress)?;
+                times.push(1e6 * start.elapsed().as_secs_f64());
+            }
+            times.sort_by(f64::total_cmp);
+            Ok::<f64, ModelError>(times[times.len() / 2])
+        };
+        let (first, again) = (asked(&new)?, asked(&new)?);
+        let told = format!(
+            "by its own account {claimed} µs per flow, one at a time; measured from outside {first:.0} µs, with its \
+             arrays as files"
+        );
+        self.add("latency", Standing::Note, told);
+        let bad = format!(
+            "repeated rows take {again:.0} µs, new ones {first:.0} µs: it keeps answers, which no user's rows have"
+        );
+        let good = format!("repeated rows are not answered faster ({again:.0} µs)");
+        self.holds("repeated rows", first <= MOST_FASTER * again, good, bad);
+        Ok(())
+    }
+
+    /// Fits on a real split, once as it is and once with every training label changed.
+    fn on(&mut self, spec: &ModelSpec, task: Task<'_>) -> Result<(), ModelError> {
+        let test = Examples { features: task.features, rows: task.test };
+        let mut scores = Vec::new();
+        let mut changed = task.features.clone();
+        let classes = changed.class_names.len() as u32;
+        for &row in task.training.iter().chain(task.validation) {
+            changed.labels[row] = (task.features.labels[row] + 1) % classes;
+        }
+        for features in [task.features, &changed] {
+            let mut model = External::new(spec)?;
+            let context =
+                FitContext { seed: task.seed, device: self.device, progress: self.progress, artifacts: &NoArtifacts };
+            let examples = |rows| Examples { features, rows };
+            model.fit(examples(task.training), examples(task.validation), &context)?;
+            scores.push(accuracy(&model.predict_probabilities(test, self.progress)?, test));
+            model.check_answers(test, self.progress)?;
+        }
+        let (honest, right) = (scores[0], scores[1]);
+        let count = test.rows.len();
+        let bound = guessing(largest_share(test), count);
+        self.add("accuracy", Standing::Note, format!("{honest:.3} on {count} test flows"));
+        if bound >= 1.0 {
+            self.add("labels smuggled", Standing::Note, format!("{count} test flows are too few to tell"));
+            return Ok(());
+        }
+        let bad = format!(
+            "with every training label changed, accuracy is still {right:.3} (chance: at most {bound:.3}): it knows \
+             labels that it was not given, such as from its weights or its folder"
+        );
+        let good = format!("with every training label changed, accuracy falls to {right:.3}");
+        self.holds("labels smuggled", right <= bound, good, bad);
+        Ok(())
+    }
+
     /// If every label it gets is changed to another class, an honest model is always wrong. A model that is still right
     /// knows the labels from elsewhere.
     fn smuggling(&mut self, features: &FeatureSet, test: Examples<'_>) -> Result<(), ModelError> {
@@ -205,11 +301,22 @@ impl Checks<'_> {
     }
 }
 
+fn chance_bound() -> f64 {
+    guessing(1.0 / CLASSES as f64, TEST)
+}
+
 /// Returns the highest accuracy of guessing, exceeded about once in ten thousand times: chance plus four standard
 /// deviations.
-fn chance_bound() -> f64 {
-    let chance = 1.0 / CLASSES as f64;
-    chance + 4.0 * (chance * (1.0 - chance) / TEST as f64).sqrt()
+fn guessing(chance: f64, count: usize) -> f64 {
+    chance + 4.0 * (chance * (1.0 - chance) / count as f64).sqrt()
+}
+
+/// Returns the share of the most frequent class, which is the best that can be guessed.
+fn largest_share(examples: Examples<'_>) -> f64 {
+    let labels = examples.labels();
+    let count = |class: u32| labels.iter().filter(|&&label| label == class).count();
+    let largest = (0..examples.features.class_names.len() as u32).map(count).max().unwrap_or_default();
+    largest as f64 / labels.len().max(1) as f64
 }
 
 fn accuracy(probabilities: &Array2<f32>, examples: Examples<'_>) -> f64 {

@@ -9,21 +9,22 @@ use std::time::Instant;
 use ndarray::Array2;
 use rand::seq::SliceRandom;
 
+use super::checkpoint::Checkpoints;
 use super::confine::Confinement;
 use super::failure::{Failure, FailureKind};
 use super::keys::{Limits, parameters, refused};
-use super::manifest::Gpu;
+use super::manifest::{Gpu, NO_PRETRAINING};
 use super::message::{Examples as Rows, Fit, Reply, Request};
 use super::package::{PATH, Package};
 use super::processes::{Usage, free_memory};
 use super::rows::{Shape, write_arrays};
-use super::session::{Allowance, Ending, Session, Start, Told, remove};
+use super::session::{Allowance, Ending, Listener, Session, Start, Told, remove};
 use super::{PROTOCOL, answer, array, build, digest, saved};
 use crate::input::data;
 use crate::stored::broken;
 use crate::{
-    Classifier, Device, Examples, FitContext, FitReport, Implementation, Input, ModelArchive, ModelError, ModelSpec,
-    StageTime, stored,
+    Claims, Classifier, Device, Examples, FitContext, FitReport, Implementation, Input, ModelArchive, ModelError,
+    ModelSpec, StageTime, stored,
 };
 use etcbench_feature::PAD;
 use etcbench_storage::progress::{Progress, Silent};
@@ -49,13 +50,21 @@ pub(super) struct External {
 /// A program that was fitted.
 struct Fitted {
     session: Session,
-    /// Whether the program declares that the same fit produces the same model.
-    deterministic: bool,
+    described: Described,
     seed: u64,
     class_names: Vec<String>,
     shape: Shape,
     /// Number of predictions so far, used in file names.
     asked: usize,
+}
+
+/// What the program says of itself.
+#[derive(Clone, Copy)]
+struct Described {
+    /// Whether the same fit produces the same model.
+    deterministic: bool,
+    /// Time to predict one flow, one at a time.
+    microseconds_per_flow: Option<f64>,
 }
 
 impl External {
@@ -113,7 +122,7 @@ impl External {
         };
         let device = if package.manifest.needs.gpu == Gpu::Required { Device::best().0 } else { Device::Cpu };
         let class_names: Vec<String> = stored::json(archive, "class_names")?;
-        let (mut session, deterministic) = model.start(device, &mut Told::default(), &Silent)?;
+        let (mut session, described) = model.start(device, &mut Told::default(), &Silent)?;
         let folder = session.data().join("saved");
         saved::restore(archive, &folder)?;
         let request = Request::Load {
@@ -128,7 +137,7 @@ impl External {
         session.ask(&request, "loaded", allowance, &mut Told::default(), &Silent).map_err(failed)?;
         let shape = stored::json(archive, "shape")?;
         let seed = stored::json(archive, "seed")?;
-        model.fitted = Some(Mutex::new(Fitted { session, deterministic, seed, class_names, shape, asked: 0 }));
+        model.fitted = Some(Mutex::new(Fitted { session, described, seed, class_names, shape, asked: 0 }));
         Ok(model)
     }
 
@@ -153,7 +162,12 @@ impl External {
     }
 
     /// Starts the program and asks it to describe itself.
-    fn start(&self, device: Device, told: &mut Told, progress: &dyn Progress) -> Result<(Session, bool), ModelError> {
+    fn start(
+        &self,
+        device: Device,
+        told: &mut Told,
+        progress: &dyn Progress,
+    ) -> Result<(Session, Described), ModelError> {
         let package = self.package;
         let versions = package.versions().map_err(|problem| {
             failed(Failure {
@@ -178,7 +192,7 @@ impl External {
         let describe = Request::Describe { protocols: &[PROTOCOL], etcbench: env!("CARGO_PKG_VERSION") };
         let allowance = self.allowance(self.limits.start);
         let reply = session.ask(&describe, "description", allowance, told, progress).map_err(failed)?;
-        let Reply::Description { protocol, inputs, deterministic, software } = reply else {
+        let Reply::Description { protocol, inputs, deterministic, software, microseconds_per_flow } = reply else {
             return Err(failed(session.failure(FailureKind::Protocol, "it sent no description")));
         };
         let refuse = |problem: String| Err(failed(session.failure(FailureKind::Protocol, problem)));
@@ -195,7 +209,17 @@ impl External {
                 named.join(", ")
             ));
         }
+        if microseconds_per_flow.is_some_and(is_no_time) {
+            return refuse("its description has `microseconds_per_flow` of 0, below 0, or not finite".to_owned());
+        }
         told.notes.push(format!("{}: {}", package.name, session.confinement));
+        if let Some(time) = microseconds_per_flow {
+            told.notes.push(format!("{}: by its own account {time} µs per flow, one at a time", package.name));
+        }
+        if package.manifest.pretraining != NO_PRETRAINING {
+            told.notes
+                .push(format!("{}: pre-trained, by its own account: {}", package.name, package.manifest.pretraining));
+        }
         if !deterministic {
             told.notes.push(format!("{}: by its description, repeating a fit may change the result", package.name));
         }
@@ -207,7 +231,7 @@ impl External {
             let software: String = software.chars().take(200).collect();
             told.notes.push(format!("{}: {software}", package.name));
         }
-        Ok((session, deterministic))
+        Ok((session, Described { deterministic, microseconds_per_flow }))
     }
 
     /// Returns the model without a separate PID namespace, so that processes left behind can be counted.
@@ -219,7 +243,12 @@ impl External {
 
     /// Returns whether the program declares that the same fit produces the same model.
     pub(super) fn is_deterministic(&self) -> Result<bool, ModelError> {
-        Ok(self.fitted()?.deterministic)
+        Ok(self.fitted()?.described.deterministic)
+    }
+
+    /// Returns the microseconds that predicting one flow takes by the program's own account, if it gives them.
+    pub(super) fn claimed_microseconds(&self) -> Result<Option<f64>, ModelError> {
+        Ok(self.fitted()?.described.microseconds_per_flow)
     }
 
     /// Asks the program to exit, and returns how it ended.
@@ -280,7 +309,7 @@ impl Classifier for External {
         let mut told = Told::default();
         let device = self.device_name(context.device)?;
         let started = Instant::now();
-        let (mut session, deterministic) = self.start(context.device, &mut told, context.progress)?;
+        let (mut session, described) = self.start(context.device, &mut told, context.progress)?;
         let start_seconds = started.elapsed().as_secs_f64();
         let writing = Instant::now();
         let folder = session.data();
@@ -302,6 +331,8 @@ impl Classifier for External {
         let shape = Shape::of(training, self.input);
         let scratch = session.scratch();
         let checkpoint = scratch.join("checkpoint");
+        let mut kept = Checkpoints::open(context.artifacts, package, checkpoint.clone(), context.progress)?;
+        let earlier = kept.as_ref().map_or(0.0, Checkpoints::earlier_seconds);
         let request = Request::Fit(Box::new(Fit {
             training: &of_training,
             validation: &of_validation,
@@ -317,9 +348,19 @@ impl Classifier for External {
             scratch: &scratch,
             checkpoint: &checkpoint,
         }));
-        session
-            .ask(&request, "fitted", self.allowance(self.limits.fit), &mut told, context.progress)
-            .map_err(failed)?;
+        let left = (self.limits.fit - earlier).max(0.001);
+        let mut look = || kept.iter_mut().for_each(Checkpoints::look);
+        let mut listener = Listener { told: &mut told, progress: context.progress, look: &mut look };
+        let reply = session.ask_and_look(&request, "fitted", self.allowance(left), &mut listener);
+        let seconds = reply.and_then(|reply| match reply {
+            Reply::Fitted { seconds: Some(seconds) } if is_no_time(seconds) => {
+                Err(session.failure(FailureKind::Protocol, "its `fitted` has `seconds` of 0, below 0, or not finite"))
+            }
+            Reply::Fitted { seconds } => Ok(seconds),
+            _ => Ok(None),
+        });
+        kept.iter().for_each(|kept| kept.end(seconds.is_err()));
+        let fit_seconds = seconds.map_err(failed)?;
         let stage = |stage: &str, wall_seconds: f64| StageTime {
             stage: stage.to_owned(),
             wall_seconds,
@@ -328,12 +369,12 @@ impl Classifier for External {
         let stages = vec![
             stage("start", start_seconds),
             stage("arrays", writing_seconds),
-            stage("fit", fitting.elapsed().as_secs_f64()),
+            stage("fit", earlier + fitting.elapsed().as_secs_f64()),
         ];
         let class_names = features.class_names.clone();
-        self.fitted =
-            Some(Mutex::new(Fitted { session, deterministic, seed: context.seed, class_names, shape, asked: 0 }));
-        Ok(FitReport { stages, epochs: told.epochs, notes: told.notes, pretraining: None })
+        self.fitted = Some(Mutex::new(Fitted { session, described, seed: context.seed, class_names, shape, asked: 0 }));
+        let claims = Claims { fit_seconds, microseconds_per_flow: described.microseconds_per_flow };
+        Ok(FitReport { stages, epochs: told.epochs, notes: told.notes, pretraining: None, claims })
     }
 
     fn predict_probabilities(
@@ -430,6 +471,11 @@ impl Drop for External {
         // How the program ends does not matter to a completed fit.
         let _ = self.end();
     }
+}
+
+/// Returns whether a number is no duration.
+fn is_no_time(time: f64) -> bool {
+    !(time.is_finite() && time > 0.0)
 }
 
 fn failed(failure: Failure) -> ModelError {

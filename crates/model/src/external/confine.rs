@@ -1,11 +1,12 @@
 //! Starts a model's program and restricts what it may do. The program gets its own environment, its own process group,
 //! no open files except its three streams, and a memory limit. If the kernel allows it, the program also has no network
 //! and its own PID namespace, so that all processes it started end with it (`unshare` of util-linux); it ends when this
-//! process does, however that ends (`setpriv`); and it can only read and write what it needs (Landlock).
-//! [`Confinement`] records what was not available and becomes a note of the fit.
+//! process does, however that ends (`setpriv`); it can only read and write what it needs (Landlock); and as root it has
+//! none of root's capabilities but those over files. [`Confinement`] records what was not available and becomes a note
+//! of the fit.
 //!
-//! Landlock is applied to the thread that starts the program, and the program inherits it; the thread then waits for
-//! the program.
+//! A thread of its own starts the program and waits for it, because `setpriv` ends the program with that thread. The
+//! rules of Landlock apply to the program alone (see `landlocked`).
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,6 +15,7 @@ use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, St
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use super::landlocked::{self, Rules};
 use super::manifest::Gpu;
 use super::package::{Package, project};
 use super::processes;
@@ -90,18 +92,21 @@ pub struct Confinement {
     pub processes: bool,
     /// Whether it can only read and write what it needs.
     pub files: bool,
+    /// Whether it lacks the capabilities with which root reads the memory of other processes.
+    pub capabilities: bool,
 }
 
 impl fmt::Display for Confinement {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { network, processes, files } = self;
+        let Self { network, processes, files, capabilities } = *self;
         let parts = [
             (network, "no network", "network access is not blocked"),
             (processes, "own PID namespace", "its processes are only ended as a group"),
             (files, "files restricted by Landlock", "it may read whatever the user may"),
+            (capabilities, "no capabilities over other processes", "it has root's capabilities"),
         ];
-        let told: Vec<&str> = parts.iter().map(|(held, yes, no)| if **held { *yes } else { *no }).collect();
-        let word = if *network && *processes && *files { "confined" } else { "NOT fully confined here" };
+        let told: Vec<&str> = parts.iter().map(|(held, yes, no)| if *held { *yes } else { *no }).collect();
+        let word = if parts.iter().all(|(held, ..)| *held) { "confined" } else { "NOT fully confined here" };
         write!(formatter, "{word}: {}", told.join(", "))
     }
 }
@@ -159,6 +164,11 @@ pub(super) fn start(launch: &Launch<'_>) -> Result<Running, String> {
         arguments.push(unshare.display().to_string());
         arguments.extend(options.iter().map(|&option| option.to_owned()));
     }
+    // After `unshare`, which needs them.
+    if let (Capabilities::Dropped, Some(setpriv)) = (means.capabilities, &means.setpriv) {
+        arguments.push(setpriv.display().to_string());
+        arguments.extend(DROPPING.map(str::to_owned));
+    }
     let limit = launch.memory.map_or_else(|| "-".to_owned(), |bytes| (bytes / 1024).to_string());
     arguments.extend(["/bin/sh", "-c", SCRIPT, "sh", &limit].map(str::to_owned));
     let mut program = launch.command.to_vec();
@@ -193,11 +203,16 @@ pub(super) fn start(launch: &Launch<'_>) -> Result<Running, String> {
         writable.extend(graphics_devices());
     }
     let rules = Rules { readable, writable, maps_users: means.maps_users() };
-    let confinement = Confinement { network: unshare.is_some(), processes: unshare.is_some(), files: means.landlock };
+    let confinement = Confinement {
+        network: unshare.is_some(),
+        processes: unshare.is_some(),
+        files: means.landlock,
+        capabilities: means.capabilities != Capabilities::Kept,
+    };
     spawn(command, Some(rules).filter(|_| means.landlock), confinement, mark)
 }
 
-/// Starts a command from its own thread, which applies the rules to itself and waits for the command to end.
+/// Starts a command, to which the rules apply, from its own thread, which waits for the command to end.
 fn spawn(
     mut command: Command,
     rules: Option<Rules>,
@@ -208,7 +223,7 @@ fn spawn(
     let (end, ended) = channel();
     let work = move || {
         if let Some(rules) = rules
-            && let Err(problem) = rules.apply()
+            && let Err(problem) = landlocked::restrict(&mut command, &rules)
         {
             let _ = tell.send(Err(problem));
             return;
@@ -320,7 +335,23 @@ struct Means {
     setpriv: Option<PathBuf>,
     unshare: Option<(PathBuf, &'static [&'static str])>,
     landlock: bool,
+    capabilities: Capabilities,
 }
+
+/// What a program has of root's capabilities.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Capabilities {
+    /// The user has none.
+    None,
+    /// `setpriv` drops those that [`DROPPING`] does not list.
+    Dropped,
+    /// It has those of the user.
+    Kept,
+}
+
+/// Options of `setpriv` with which root keeps the access to files of other users that it has by default, which Landlock
+/// restricts, but loses the memory and environment of other processes, devices and mounts.
+const DROPPING: [&str; 2] = ["--bounding-set", "-all,+chown,+dac_override,+fowner,+fsetid"];
 
 impl Means {
     /// Returns whether `unshare` writes its user maps, which Landlock must permit.
@@ -341,11 +372,11 @@ fn means() -> &'static Means {
     MEANS.get_or_init(|| {
         let tool =
             |name: &str| TOOL_FOLDERS.iter().map(|folder| Path::new(folder).join(name)).find(|path| path.is_file());
-        let landlock = is_held();
+        let landlock = landlocked::is_held();
         let works = |command: Command, maps_users: bool| {
             let everything = || vec![PathBuf::from("/")];
             let rules = Rules { readable: everything(), writable: vec!["/dev/null".into()], maps_users };
-            let nothing = Confinement { network: false, processes: false, files: false };
+            let nothing = Confinement { network: false, processes: false, files: false, capabilities: false };
             let running = spawn(command, Some(rules).filter(|_| landlock), nothing, String::new());
             running.is_ok_and(|running| running.ended.recv().is_ok_and(|ended| ended.is_ok_and(|code| code.success())))
         };
@@ -367,73 +398,28 @@ fn means() -> &'static Means {
             };
             NAME_SPACES.iter().find(works).map(|&options| (unshare.clone(), options))
         });
-        Means { setpriv, unshare, landlock }
+        let drops = |setpriv: &PathBuf| {
+            let mut command = quiet(setpriv);
+            command.args(DROPPING).arg("/bin/true");
+            works(command, false)
+        };
+        let capabilities = match has_capabilities() {
+            false => Capabilities::None,
+            true if setpriv.as_ref().is_some_and(drops) => Capabilities::Dropped,
+            true => Capabilities::Kept,
+        };
+        Means { setpriv, unshare, landlock, capabilities }
     })
 }
 
-/// What a program may read and write.
-struct Rules {
-    readable: Vec<PathBuf>,
-    writable: Vec<PathBuf>,
-    /// Whether a wrapper writes `/proc/self/uid_map` before the program starts.
-    maps_users: bool,
-}
-
+/// Returns whether this process has capabilities, as root does by default.
 #[cfg(target_os = "linux")]
-mod landlocked {
-    use landlock::{
-        ABI, Access, AccessFs, AccessNet, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
-        path_beneath_rules,
-    };
-
-    use super::Rules;
-
-    /// The newest Landlock version whose rules are requested; older kernels enforce the ones they support.
-    const VERSION: ABI = ABI::V6;
-
-    fn restrict(rules: &Rules) -> Result<RulesetStatus, RulesetError> {
-        let read = path_beneath_rules(&rules.readable, AccessFs::from_read(VERSION));
-        let write = path_beneath_rules(&rules.writable, AccessFs::from_all(VERSION));
-        let maps: &[&str] = if rules.maps_users { &["/proc"] } else { &[] };
-        let maps = path_beneath_rules(maps, AccessFs::from_read(VERSION) | AccessFs::WriteFile);
-        let status = Ruleset::default()
-            .handle_access(AccessFs::from_all(VERSION))?
-            .handle_access(AccessNet::from_all(VERSION))?
-            .scope(Scope::from_all(VERSION))?
-            .create()?
-            .add_rules(read)?
-            .add_rules(write)?
-            .add_rules(maps)?
-            .restrict_self()?;
-        Ok(status.ruleset)
-    }
-
-    impl Rules {
-        /// Permanently restricts the calling thread, and everything it starts, to the rules.
-        pub(super) fn apply(&self) -> Result<(), String> {
-            restrict(self).map(drop).map_err(|error| format!("Landlock: {error}"))
-        }
-    }
-
-    /// Returns whether the kernel enforces the rules, by trying on a temporary thread.
-    pub(super) fn is_held() -> bool {
-        let nothing = || restrict(&Rules { readable: Vec::new(), writable: Vec::new(), maps_users: false });
-        let tried = std::thread::spawn(move || nothing().is_ok_and(|status| status != RulesetStatus::NotEnforced));
-        tried.join().unwrap_or(false)
-    }
-}
-#[cfg(target_os = "linux")]
-use landlocked::is_held;
-
-#[cfg(not(target_os = "linux"))]
-impl Rules {
-    fn apply(&self) -> Result<(), String> {
-        let Self { readable: _, writable: _, maps_users: _ } = self;
-        Ok(())
-    }
+fn has_capabilities() -> bool {
+    let status = procfs::process::Process::myself().and_then(|process| process.status());
+    status.map_or(true, |status| status.capeff != 0)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn is_held() -> bool {
+fn has_capabilities() -> bool {
     false
 }

@@ -7,6 +7,9 @@ use super::PROTOCOL;
 use crate::Input;
 use etcbench_storage::declarative::{self, first_repeated};
 
+/// The value of `pretraining` for a model without any.
+pub(super) const NO_PRETRAINING: &str = "none";
+
 /// The content of `model.toml`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -86,6 +86,9 @@ pub(super) enum Reply {
         deterministic: bool,
         #[serde(default)]
         software: Option<String>,
+        /// Time to predict one flow, one at a time, by the program's own account.
+        #[serde(default)]
+        microseconds_per_flow: Option<f64>,
     },
     /// Reports an epoch, or the progress of the work.
     Progress {
@@ -105,8 +108,11 @@ pub(super) enum Reply {
         level: Level,
         text: String,
     },
-    /// Answers `fit`.
-    Fitted {},
+    /// Answers `fit`; `seconds` is the time by the program's own account.
+    Fitted {
+        #[serde(default)]
+        seconds: Option<f64>,
+    },
     /// Answers `predict`.
     Predicted {},
     /// Answers `save`.
@@ -135,7 +141,7 @@ impl Reply {
             Self::Description { .. } => "description",
             Self::Progress { .. } => "progress",
             Self::Log { .. } => "log",
-            Self::Fitted {} => "fitted",
+            Self::Fitted { .. } => "fitted",
             Self::Predicted {} => "predicted",
             Self::Saved {} => "saved",
             Self::Loaded {} => "loaded",

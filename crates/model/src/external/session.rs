@@ -54,6 +54,14 @@ pub(super) struct Told {
     pub notes: Vec<String>,
 }
 
+/// Receives what the program reports while an answer is awaited.
+pub(super) struct Listener<'a> {
+    pub told: &'a mut Told,
+    pub progress: &'a dyn Progress,
+    /// Called about ten times a second.
+    pub look: &'a mut dyn FnMut(),
+}
+
 /// The limits of a request.
 #[derive(Clone, Copy)]
 pub(super) struct Allowance {
@@ -185,7 +193,18 @@ impl Session {
         told: &mut Told,
         progress: &dyn Progress,
     ) -> Result<Reply, Failure> {
-        let answer = self.send(request).and_then(|()| self.wait(expected, allowance, told, progress));
+        self.ask_and_look(request, expected, allowance, &mut Listener { told, progress, look: &mut || {} })
+    }
+
+    /// Same as [`ask`](Self::ask), but calls the listener's `look` in the meantime.
+    pub(super) fn ask_and_look(
+        &mut self,
+        request: &Request<'_>,
+        expected: &str,
+        allowance: Allowance,
+        listener: &mut Listener<'_>,
+    ) -> Result<Reply, Failure> {
+        let answer = self.send(request).and_then(|()| self.wait(expected, allowance, listener));
         self.usage.look(self.leader);
         answer.map_err(|failure| {
             self.kill();
@@ -203,13 +222,7 @@ impl Session {
         Ok(())
     }
 
-    fn wait(
-        &mut self,
-        expected: &str,
-        allowance: Allowance,
-        told: &mut Told,
-        progress: &dyn Progress,
-    ) -> Result<Reply, Failure> {
+    fn wait(&mut self, expected: &str, allowance: Allowance, listener: &mut Listener<'_>) -> Result<Reply, Failure> {
         let started = Instant::now();
         let mut looked = Instant::now();
         let mut lines = 0;
@@ -217,6 +230,7 @@ impl Session {
             if looked.elapsed() >= LOOK {
                 looked = Instant::now();
                 self.check(started, expected, allowance)?;
+                (listener.look)();
             }
             match self.events.recv_timeout(LOOK) {
                 Err(RecvTimeoutError::Timeout) => {}
@@ -231,7 +245,7 @@ impl Session {
                         let problem = format!("over {MOST_LINES} lines before `{expected}`");
                         return Err(self.failure(FailureKind::EndlessOutput, problem));
                     }
-                    if let Some(reply) = self.read(&line, expected, told, progress)? {
+                    if let Some(reply) = self.read(&line, expected, listener)? {
                         return Ok(reply);
                     }
                 }
@@ -240,13 +254,8 @@ impl Session {
     }
 
     /// Handles a line from the program: the answer, or a report on the way to it.
-    fn read(
-        &self,
-        line: &str,
-        expected: &str,
-        told: &mut Told,
-        progress: &dyn Progress,
-    ) -> Result<Option<Reply>, Failure> {
+    fn read(&self, line: &str, expected: &str, listener: &mut Listener<'_>) -> Result<Option<Reply>, Failure> {
+        let Listener { told, progress, .. } = listener;
         let reply: Reply = serde_json::from_str(line).map_err(|error| {
             let shown: String = line.chars().take(80).collect();
             let advice = "standard output is for messages only; print to standard error";
