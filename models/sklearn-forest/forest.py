@@ -1,10 +1,9 @@
 """Random forest of scikit-learn behind etcbench-model-1."""
 import json, os, pickle, sys  # noqa: E401
-import numpy, sklearn  # noqa: E401
-from sklearn.ensemble import RandomForestClassifier
-
 messages = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)  # what a library prints goes to standard error
+import numpy, sklearn  # noqa: E401, E402
+from sklearn.ensemble import RandomForestClassifier  # noqa: E402
 
 
 def say(message, **keys):
