@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::common::{Project, contents, write_points};
+use crate::common::{Project, contents, external, write_points};
 
 /// Longer than anything takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -263,6 +263,43 @@ fn a_sweep_survives_a_node_and_a_failed_point_and_gives_the_bytes_of_one_machine
     local.write("split.csv", fs::read(project.path("split.csv")).unwrap());
     local.done(&["run", "experiments/points.toml"]);
     assert_same(&gathered, &local.path("results/points-points-full"));
+}
+
+#[test]
+fn the_units_of_an_external_model_run_on_the_nodes_and_give_the_bytes_of_one_machine() {
+    if !external::has_python() {
+        return;
+    }
+    let Some(cluster) = Cluster::start() else { return };
+    let projects = [external::project(), external::project()];
+    for project in &projects {
+        let text = fs::read_to_string(project.path("experiments/points.toml")).unwrap();
+        let broken = "[variant.sound]\n[variant.broken]\nmodel.faulty.fault = \"crash_fit\"\n";
+        project.write("experiments/points.toml", text.replace("seeds = [0]", "seeds = [0, 1]") + broken);
+    }
+    let [project, local] = &projects;
+    let submit = ["run", "experiments/points.toml", "--slurm", "--partition", "main", "--time", "10", "--memory", "0"];
+    let output = assert_cmd::Command::cargo_bin("etcbench")
+        .unwrap()
+        .current_dir(project.path("."))
+        .env("SLURM_CONF", cluster.configuration())
+        .env_remove("ETCBENCH_DATA")
+        .args(submit)
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && told.contains("4 of 4 units submitted"), "{told}");
+    let folder = project.path("results/points-points-full");
+    cluster.until("the results are put together", || folder.is_dir());
+    cluster.until("the queue is empty", || cluster.said("squeue", &["-h"]).is_empty());
+    // The failed fits of one variant are results there too.
+    assert_eq!(local.etcbench(&submit[..2]).status.code(), Some(1));
+    let gathered = contents(&folder);
+    assert_eq!(gathered["records.csv"].matches(",failed_crashed,").count(), 2);
+    assert!(gathered["records.csv"].contains(",sound,faulty,statistics,external,1,"));
+    assert_same(&gathered, &local.path("results/points-points-full"));
+    let units = fs::read_to_string(folder.join("units.json")).unwrap();
+    assert!(units.contains("\"node1\"") || units.contains("\"node2\""), "{units}");
 }
 
 #[track_caller]
