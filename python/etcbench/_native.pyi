@@ -1,7 +1,7 @@
 """Stubs of the native half; not a public API."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, final
 
 import numpy
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ PAD: int
 class EtcbenchError(ValueError):
     """An argument or file cannot be used; the message says what, where, and what to do, in one line."""
 
+@final
 class Stream:
     @property
     def column_names(self) -> list[str]: ...
@@ -20,12 +21,13 @@ class Stream:
     def __arrow_c_stream__(self, requested_schema: object = None) -> object: ...
     def __arrow_c_schema__(self) -> object: ...
 
+@final
 class Experiment:
     def __new__(
         cls,
         experiment: str,
         *,
-        project: str,
+        project: str | None,
         data: list[str],
         size: str | None,
         assignments: list[str],
@@ -61,6 +63,7 @@ class Experiment:
         progress: Callable[[str, str, int], object] | None,
     ) -> tuple[str, int, int, int, str | None]: ...
 
+@final
 class Classical:
     @staticmethod
     def fit(
@@ -80,6 +83,7 @@ class Classical:
     def from_bytes(bytes: bytes, classes: int) -> Classical: ...
 
 def main(arguments: list[str], program: list[str]) -> int: ...
+def project(folder: str | None) -> str: ...
 def arrow_stream(names: list[str], columns: list[Sequence[Any]]) -> Stream: ...
 def flows(
     captures: list[str],

@@ -99,7 +99,8 @@ class Experiment:
     models, variants : sequence of str
         Restrict the experiment to these.
     project : path, optional
-        The project's folder, with `experiments`, `data` and `results`.
+        The project's folder, with `experiments`, `data` and `results`; by default the nearest one from the current
+        folder upwards, or the current folder if there is none.
     **keys
         Any key of the experiment: ``feature__packets=8``, ``feature={"packets": 8}`` or ``**{"feature.packets": 8}``.
 
@@ -124,15 +125,14 @@ class Experiment:
         seeds: int | Sequence[int] | None = None,
         models: Sequence[str] = (),
         variants: Sequence[str] = (),
-        project: str | os.PathLike[str] = ".",
+        project: str | os.PathLike[str] | None = None,
         **keys: Any,
     ) -> None:
         if isinstance(seeds, int):
             seeds = range(seeds)
-        self._project = Path(project)
         self._native = _native.Experiment(
             os.fspath(experiment),
-            project=os.fspath(project),
+            project=None if project is None else os.fspath(project),
             data=[data] if isinstance(data, str) else list(data or []),
             size=size,
             assignments=_assignments(keys),

@@ -79,7 +79,7 @@ class Run:
     run : path
         The run's folder, or the folder's name under the project's `results`.
     project : path, optional
-        The project's folder.
+        The project's folder; by default the nearest one from the current folder upwards.
 
     Attributes
     ----------
@@ -101,8 +101,8 @@ class Run:
         If there is no such run, or one of its files is invalid.
     """
 
-    def __init__(self, run: str | os.PathLike[str], *, project: str | os.PathLike[str] = ".") -> None:
-        self.folder = Path(_native.find_run(os.fspath(Path(project) / "results"), os.fspath(run)))
+    def __init__(self, run: str | os.PathLike[str], *, project: str | os.PathLike[str] | None = None) -> None:
+        self.folder = Path(_found(run, project))
         told = _native.read_run(os.fspath(self.folder))
         self.records = Frame(told["records"])
         self.information: dict[str, Any] = json.loads(told["information"])
@@ -203,14 +203,15 @@ class Comparison:
     tables: dict[str, Frame]
 
 
-def _found(run: str | os.PathLike[str] | Run, project: str | os.PathLike[str]) -> str:
+def _found(run: str | os.PathLike[str] | Run, project: str | os.PathLike[str] | None) -> str:
     if isinstance(run, Run):
         return os.fspath(run.folder)
-    return os.fspath(_native.find_run(os.fspath(Path(project) / "results"), os.fspath(run)))
+    folder = _native.project(None if project is None else os.fspath(project))
+    return os.fspath(_native.find_run(os.fspath(Path(folder) / "results"), os.fspath(run)))
 
 
 def compare(
-    first: str | os.PathLike[str] | Run, second: str | os.PathLike[str] | Run, *, project: str | os.PathLike[str] = "."
+    first: str | os.PathLike[str] | Run, second: str | os.PathLike[str] | Run, *, project: str | os.PathLike[str] | None = None
 ) -> Comparison:
     """Compare two runs.
 
@@ -254,7 +255,7 @@ class Ranking:
 
 
 def rank(
-    runs: Sequence[str | os.PathLike[str] | Run], *, metric: str = "macro_f1", project: str | os.PathLike[str] = "."
+    runs: Sequence[str | os.PathLike[str] | Run], *, metric: str = "macro_f1", project: str | os.PathLike[str] | None = None
 ) -> list[Ranking]:
     """Rank the models of several runs, separately for each variant.
 

@@ -57,7 +57,7 @@ impl Experiment {
     #[expect(clippy::too_many_arguments, reason = "arguments are passed by name")]
     fn new(
         experiment: &str,
-        project: PathBuf,
+        project: Option<PathBuf>,
         data: Vec<String>,
         size: Option<String>,
         assignments: Vec<String>,
@@ -65,7 +65,7 @@ impl Experiment {
         models: Vec<String>,
         variants: Vec<String>,
     ) -> PyResult<Self> {
-        let project = etcbench::project::open(Some(project));
+        let project = etcbench::project::open(project);
         let overrides = Overrides { data, size, assignments, seeds, models, variants, ladder: None };
         let path = etcbench::project::experiment_file(&project, std::path::Path::new(experiment)).map_err(raised)?;
         let experiment = experiment::read_experiment(&path, &overrides).map_err(raised)?;

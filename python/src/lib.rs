@@ -17,6 +17,7 @@ mod weights;
 mod work;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use pyo3::prelude::*;
 
@@ -39,6 +40,13 @@ fn main(py: Python<'_>, arguments: Vec<OsString>, program: Vec<OsString>) -> u8 
     py.detach(|| etcbench::cli::main_with(arguments))
 }
 
+/// Returns the project's folder: the given one, or the nearest one from the current folder upwards.
+#[pyfunction]
+#[pyo3(signature = (folder))]
+fn project(folder: Option<PathBuf>) -> PathBuf {
+    etcbench::project::open(folder)
+}
+
 /// The module.
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -49,6 +57,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<experiments::Experiment>()?;
     module.add_class::<classical::Classical>()?;
     module.add_function(wrap_pyfunction!(main, module)?)?;
+    module.add_function(wrap_pyfunction!(project, module)?)?;
     module.add_function(wrap_pyfunction!(table::arrow_stream, module)?)?;
     module.add_function(wrap_pyfunction!(flows::flows, module)?)?;
     module.add_function(wrap_pyfunction!(flows::classify, module)?)?;

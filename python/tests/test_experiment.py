@@ -73,6 +73,20 @@ def test_a_run_is_stored_and_read_back(run):
         etcbench.Run("table9", project=run.folder.parent.parent)
 
 
+def test_the_project_is_found_from_any_folder_below_it(run, shared_project, monkeypatch):
+    below = shared_project / "notebooks/mine"
+    below.mkdir(parents=True)
+    monkeypatch.chdir(below)
+    experiment = etcbench.Experiment("table2", models=["random_forest", "knn"], **SMALL)
+    assert experiment.folder.resolve() == run.folder.resolve()
+    assert etcbench.Run(run.name).folder.resolve() == run.folder.resolve()
+    assert etcbench.compare(run.name, run).same_results
+    with pytest.raises(etcbench.EtcbenchError, match="did you mean `table2`"):
+        etcbench.Experiment("tabel2")
+    # A folder that is given is the project, as --project is.
+    assert etcbench.Experiment("table2", project=below, **SMALL).folder.resolve() != run.folder.resolve()
+
+
 def test_the_command_line_has_the_same_results(run, shared_project, project):
     words = ["--data", "lab", "--size", "demo", "--variants", "random_split", "--models", "random_forest,knn"]
     done = command(
