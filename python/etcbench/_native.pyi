@@ -6,6 +6,28 @@ from typing import Any, final
 import numpy
 from numpy.typing import NDArray
 
+__all__ = [
+    "EtcbenchError",
+    "PAD",
+    "Classical",
+    "Experiment",
+    "Stream",
+    "__version__",
+    "arrow_stream",
+    "audit",
+    "classify",
+    "compare",
+    "find_run",
+    "flows",
+    "main",
+    "metrics",
+    "packets",
+    "project",
+    "rank",
+    "read_run",
+    "weights",
+]
+
 __version__: str
 PAD: int
 

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import polars
     import pyarrow
 
-    #: A capture's file (pcap or pcapng; plain, gzip, bzip2, xz or zstd), or ``archive.zip!member``.
-    Capture = Union[str, os.PathLike[str]]
+#: A capture's file (pcap or pcapng; plain, gzip, bzip2, xz or zstd), or ``archive.zip!member``.
+Capture = Union[str, "os.PathLike[str]"]
 
 
 class Table:
