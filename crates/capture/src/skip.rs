@@ -169,16 +169,9 @@ impl From<Protocol> for Skip {
     }
 }
 
-/// Packets of a protocol that is not read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SkippedProtocol {
-    /// The reason that counts these packets among others.
-    pub reason: SkipReason,
-    /// The protocol by its number, such as `EtherType 0x88cc`.
-    pub protocol: String,
-    /// Number of packets.
-    pub packets: u64,
-}
+/// Packets of a protocol that is not read: the reason that counts them, the protocol by its number, such as `EtherType
+/// 0x88cc`, and the number of packets.
+pub type SkippedProtocol = (SkipReason, String, u64);
 
 /// One counter per [`SkipReason`], and one per protocol.
 #[derive(Debug, Default)]
@@ -214,13 +207,11 @@ impl SkipCounters {
         let mut known: Vec<(SkipReason, Protocol, u64)> =
             self.protocols.iter().map(|(protocol, count)| (protocol.reason(), *protocol, *count)).collect();
         known.sort_by_key(|&(reason, protocol, count)| (reason, u64::MAX - count, protocol));
-        let mut list: Vec<SkippedProtocol> = known
-            .into_iter()
-            .map(|(reason, protocol, packets)| SkippedProtocol { reason, protocol: protocol.to_string(), packets })
-            .collect();
+        let mut list: Vec<SkippedProtocol> =
+            known.into_iter().map(|(reason, protocol, packets)| (reason, protocol.to_string(), packets)).collect();
         for (&reason, &packets) in &self.others {
-            let place = list.partition_point(|entry| entry.reason <= reason);
-            list.insert(place, SkippedProtocol { reason, protocol: OTHERS.to_owned(), packets });
+            let place = list.partition_point(|entry| entry.0 <= reason);
+            list.insert(place, (reason, OTHERS.to_owned(), packets));
         }
         list
     }
@@ -239,7 +230,7 @@ mod tests {
         counters.add(SkipReason::NotIp.into());
         counters.add(Protocol::Ip(1).into());
         let told = |counters: &SkipCounters| -> Vec<(String, u64)> {
-            counters.protocols().into_iter().map(|entry| (entry.protocol, entry.packets)).collect()
+            counters.protocols().into_iter().map(|(_, protocol, packets)| (protocol, packets)).collect()
         };
         let first = [("EtherType 0x0806", 2), ("EtherType 0x88cc", 1), ("IP protocol 1", 1)];
         assert_eq!(told(&counters), first.map(|(name, count)| (name.to_owned(), count)));
@@ -247,10 +238,10 @@ mod tests {
         (0..=u16::MAX).for_each(|number| counters.add(Protocol::EtherType(number).into()));
         let list = counters.protocols();
         assert_eq!(list.len(), MOST_PROTOCOLS + 1);
-        let known = list.iter().filter(|entry| entry.reason == SkipReason::NotIp);
-        let packets: u64 = known.map(|entry| entry.packets).sum();
+        let known = list.iter().filter(|(reason, ..)| *reason == SkipReason::NotIp);
+        let packets: u64 = known.map(|(.., packets)| packets).sum();
         assert_eq!(packets + 1, counters.of(SkipReason::NotIp), "one has no protocol");
-        let others = list.iter().find(|entry| entry.protocol == OTHERS).unwrap();
-        assert_eq!(others.packets, u64::from(u16::MAX) + 1 - (MOST_PROTOCOLS as u64 - 1));
+        let others = list.iter().find(|(_, protocol, _)| protocol == OTHERS).unwrap();
+        assert_eq!(others.2, u64::from(u16::MAX) + 1 - (MOST_PROTOCOLS as u64 - 1));
     }
 }

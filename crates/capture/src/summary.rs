@@ -72,9 +72,9 @@ impl fmt::Display for CaptureSummary {
         for (reason, count) in self.skipped.iter().filter(|(_, count)| *count > 0) {
             write!(formatter, ", {count} {reason}")?;
             let protocols: Vec<&SkippedProtocol> =
-                self.skipped_protocols.iter().filter(|entry| entry.reason == *reason).collect();
+                self.skipped_protocols.iter().filter(|entry| entry.0 == *reason).collect();
             let shown = protocols.iter().take(SHOWN_PROTOCOLS);
-            let mut names: Vec<String> = shown.map(|entry| format!("{}: {}", entry.protocol, entry.packets)).collect();
+            let mut names: Vec<String> = shown.map(|(_, protocol, packets)| format!("{protocol}: {packets}")).collect();
             if protocols.len() > SHOWN_PROTOCOLS {
                 names.push("...".to_owned());
             }

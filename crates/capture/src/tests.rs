@@ -536,7 +536,7 @@ fn the_summary_names_the_most_frequent_protocols() {
         "7 packets, 0 of TCP or UDP, 7 not_ip (EtherType 0x0806: 3, EtherType 0x88cc: 2, EtherType 0x8035: 1, ...)";
     assert_eq!(summary.to_string(), told);
     let text = serde_json::to_string(&summary).unwrap();
-    let entry = r#"{"reason":"not_ip","protocol":"EtherType 0x9000","packets":1}"#;
+    let entry = r#"["not_ip","EtherType 0x9000",1]"#;
     assert!(text.contains(entry), "{text}");
     assert_eq!(serde_json::from_str::<CaptureSummary>(&text).unwrap(), summary);
 }
