@@ -196,6 +196,7 @@ enum Fault {
 struct FlowFile {
     name: String,
     link_type: u32,
+    nanoseconds_per_unit: i64,
     /// Packets of the flow, also those beyond the maximum.
     packets: u64,
     /// Bytes that are not in the file yet.
@@ -230,12 +231,13 @@ impl FlowFiles<'_> {
     }
 
     fn add(&mut self, packet: &SortedPacket<'_>) -> Result<(), Fault> {
-        let Self { stem, options, nanoseconds_per_unit, open, names, waiting, most_waiting, .. } = self;
+        let Self { folder, stem, options, nanoseconds_per_unit, open, names, waiting, most_waiting, .. } = self;
         let file = open.entry(packet.flow).or_insert_with(|| {
             let waiting = file_header(*nanoseconds_per_unit, packet.link_type);
             FlowFile {
                 name: file_name(stem, &packet.five_tuple, names),
                 link_type: packet.link_type,
+                nanoseconds_per_unit: *nanoseconds_per_unit,
                 packets: 0,
                 waiting: waiting.to_vec(),
                 begun: false,
@@ -259,7 +261,12 @@ impl FlowFiles<'_> {
                     .to_owned(),
             ));
         };
-        let fraction = packet.timestamp.rem_euclid(NANOSECONDS_PER_SECOND) / *nanoseconds_per_unit;
+        let nanoseconds = packet.timestamp.rem_euclid(NANOSECONDS_PER_SECOND);
+        // The header of a capture may state microseconds although it has nanoseconds.
+        if nanoseconds % file.nanoseconds_per_unit != 0 {
+            file.change_to_nanoseconds(folder).map_err(Fault::Write)?;
+        }
+        let fraction = nanoseconds / file.nanoseconds_per_unit;
         let before = file.waiting.len();
         for word in [seconds, fraction as u32, packet.frame.len() as u32, packet.wire_length] {
             file.waiting.extend_from_slice(&word.to_le_bytes());
@@ -313,13 +320,38 @@ impl FlowFile {
         Ok(())
     }
 
+    /// Rewrites a file of microseconds with nanoseconds; all of it waits afterwards.
+    fn change_to_nanoseconds(&mut self, folder: &Path) -> Result<(), FlowCaptureError> {
+        if self.begun {
+            let told = |source| FlowCaptureError::Write { file: self.name.clone(), source };
+            let mut whole = std::fs::read(folder.join(&self.name)).map_err(told)?;
+            self.remove(folder)?;
+            whole.append(&mut self.waiting);
+            (self.waiting, self.begun) = (whole, false);
+        }
+        self.waiting[..4].copy_from_slice(&NANOSECONDS.to_le_bytes());
+        let word = |bytes: &[u8], place: usize| {
+            bytes[place..].first_chunk().map_or(0, |word: &[u8; 4]| u32::from_le_bytes(*word))
+        };
+        let mut place = FILE_HEADER;
+        while place + RECORD_HEADER <= self.waiting.len() {
+            let fraction = word(&self.waiting, place + 4) * self.nanoseconds_per_unit as u32;
+            self.waiting[place + 4..place + 8].copy_from_slice(&fraction.to_le_bytes());
+            place += RECORD_HEADER + word(&self.waiting, place + 8) as usize;
+        }
+        self.nanoseconds_per_unit = 1;
+        Ok(())
+    }
+
     fn remove(&self, folder: &Path) -> Result<(), FlowCaptureError> {
         std::fs::remove_file(folder.join(&self.name))
             .map_err(|source| FlowCaptureError::Write { file: self.name.clone(), source })
     }
 }
 
+/// Lengths of the header of a file and of a record.
 const FILE_HEADER: usize = 24;
+const RECORD_HEADER: usize = 16;
 
 /// Returns the header of a pcap file (draft-ietf-opsawg-pcap, section 4).
 fn file_header(nanoseconds_per_unit: i64, link_type: u32) -> [u8; FILE_HEADER] {

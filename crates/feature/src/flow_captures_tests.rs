@@ -133,6 +133,31 @@ proptest! {
 }
 
 #[test]
+fn nanoseconds_in_a_capture_of_microseconds_are_kept() {
+    // From the third packet on, fractions are a second or more, so they are nanoseconds.
+    let mut whole = capture(&[(5, 1, 2, 0, 4), (6, 1, 2, 0, 4), (7, 2, 1, 0, 4), (8, 1, 2, 0, 4)], false);
+    let record = RECORD_HEADER + 14 + 28 + 4;
+    for (place, fraction) in [(2, 123_456_789_u32), (3, 999_999_999)] {
+        let start = FILE_HEADER + place * record + 4;
+        whole[start..start + 4].copy_from_slice(&fraction.to_le_bytes());
+    }
+    let temporary = tempfile::tempdir().unwrap();
+    let path = temporary.path().join("made.pcap");
+    std::fs::write(&path, &whole).unwrap();
+    for most_waiting in [0, MOST_WAITING] {
+        let place = temporary.path().join(format!("flows{most_waiting}"));
+        let (_, files) = written(&path, &place, &options(Pairing::Unidirectional), most_waiting);
+        let mut found: Vec<Whole> = files.iter().flat_map(|file| packets(file)).collect();
+        found.sort();
+        let mut expected = packets(&path);
+        expected.sort();
+        assert_eq!(found, expected);
+        assert!(found.iter().any(|packet| packet.0 % 1_000_000_000 == 123_456_789), "{found:?}");
+        assert_eq!(found[0].0 % 1_000_000_000, 5_000);
+    }
+}
+
+#[test]
 fn names_are_those_of_splitcap_and_later_flows_are_numbered() {
     let mut names = HashMap::new();
     let mut name = |source: &str, destination: &str, transport| {
