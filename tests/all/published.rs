@@ -149,10 +149,21 @@ fn published_parts_are_the_split() {
     let told = String::from_utf8_lossy(&told.stderr).into_owned();
     assert!(told.contains("3 flows in none of the published parts, not used"), "{told}");
     let both = ["--set", "split.validation=0.25"];
-    project.refused(&with(&both), &["split.validation", "the dataset publishes a validation part; remove it"]);
+    project.refused(&with(&both), &["[split] validation", "the dataset publishes a validation part; remove it"]);
     project.refused(&with(&["--set", "split.train=0.5"]), &["follows from the published parts"]);
     parts("train = [\"first\"]\ntest = [\"first\"]");
     project.refused(&run, &["`first` is twice in [parts]"]);
+
+    // A folder with databases only: how to convert them, under which licence they are.
+    fs::remove_dir_all(project.path("data/small")).unwrap();
+    project.write("data/small/flows.h5", b"\x89HDF\r\n\x1a\n");
+    project.write("data/small.toml", DATASET.replace("[published_at]", "licence = \"CC-BY-4.0\"\n[published_at]"));
+    project.refused(&run, &["flows.h5: it is an HDF5 file, which is not read", "tables.open_file"]);
+    let listed = String::from_utf8(project.done(&["data", "list"]).stdout).unwrap();
+    assert!(listed.contains("; licence CC-BY-4.0]"), "{listed}");
+    let listed = project.done(&["list", "datasets", "--json"]).stdout;
+    let listed: serde_json::Value = serde_json::from_slice(&listed).unwrap();
+    assert_eq!(listed["datasets"][0]["licence"], "CC-BY-4.0");
 }
 
 #[test]

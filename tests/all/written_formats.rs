@@ -79,6 +79,9 @@ fn bits_are_those_of_nprint() {
         assert!(found == expected, "line {}", line + 1);
     }
     project.refused(&["features", "small.pcap", "--payload-bytes", "16", "-o", "flows.csv"], &["--format nprint"]);
+    let told = ["HDF5 is not written", "pandas.read_parquet('flows.parquet').to_hdf("];
+    project.refused(&["features", "small.pcap", "-o", "flows.h5"], &told);
+    project.refused(&["features", "small.pcap", "--format", "hdf5", "-o", "flows"], &told);
 }
 
 /// Returns the header and the bytes of the values of a file in an `.npz`.

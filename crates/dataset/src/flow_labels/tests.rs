@@ -87,6 +87,58 @@ fn flows_join_in_either_direction_within_their_time() {
 }
 
 #[test]
+fn logs_of_zeek_label_flows() {
+    let name = |text: &str| text.to_owned();
+    let columns = FlowLabelColumns {
+        source_address: name("id.orig_h"),
+        source_port: name("id.orig_p"),
+        destination_address: name("id.resp_h"),
+        destination_port: name("id.resp_p"),
+        transport: name("proto"),
+        start: name("ts"),
+        end: None,
+        duration: Some(name("duration")),
+        label: Some(name("label")),
+        capture: None,
+    };
+    let rule = |label: &str| FlowLabelRuleSection {
+        label: label.to_owned(),
+        capture: None,
+        labels: Labels::from([("traffic".to_owned(), label.to_lowercase())]),
+    };
+    let section = FlowLabelsSection {
+        pattern: name("**/conn.log"),
+        format: name("csv"),
+        scope: LabelFileScope::Dataset,
+        time: Some(name("epoch_seconds")),
+        utc_offset: None,
+        tolerance_seconds: 1.0,
+        columns: Some(columns),
+        rule: vec![rule("Benign"), rule("Malicious")],
+    };
+    let rules = FlowLabelRules::new(&["traffic".to_owned()], &section).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let comments = "#separator \\x09\n#set_separator\t,\n#unset_field\t-\n#path\tconn\n";
+    let fields = "#fields\tts\tuid\tid.orig_h\tid.orig_p\tid.resp_h\tid.resp_p\tproto\tduration\tlabel\n#types\ttime\n";
+    let row = |start: u32, port: u16, duration: &str, label: &str| {
+        format!("{start}.5\tCx\t10.0.0.1\t{port}\t10.0.0.2\t80\ttcp\t{duration}\t{label}\n")
+    };
+    let rows = [row(10, 1000, "2.0", "Benign"), row(20, 1001, "-", "Malicious"), row(30, 1002, "x", "Benign")].concat();
+    let path = written(folder.path(), &format!("{comments}{fields}{rows}#close\t1970-01-01-00-01-00\n"));
+    let flow =
+        |port: u16, start: i64| flow(&format!("10.0.0.1:{port}"), "10.0.0.2:80", start * SECOND, (start + 1) * SECOND);
+    let mut join = FlowLabelJoin::open(&path, &rules, "a.pcap", Order::ByTime).unwrap();
+    let flows = [flow(1000, 11), flow(1001, 20), flow(1002, 30)];
+    assert_eq!(joined(&mut join, &flows), ["benign", "malicious", "Unmatched"]);
+    join.finish().unwrap();
+    // The comments count as lines.
+    assert_eq!(join.malformed().first, [(9, "its duration is not a number of seconds, `x`".to_owned())]);
+    let path = written(folder.path(), &format!("{comments}{rows}"));
+    let error = FlowLabelJoin::open(&path, &rules, "a.pcap", Order::ByTime).err().unwrap().to_string();
+    assert!(error.contains("no line before the first row has #fields"), "{error}");
+}
+
+#[test]
 fn rules_can_be_for_some_captures_only() {
     let mut with_capture = rules("From-Botnet", "+00:00");
     with_capture.rules[0].capture = Some(Regex::new("^one$").unwrap());
