@@ -163,7 +163,8 @@ fn published_parts_are_the_split() {
     assert!(listed.contains("; licence CC-BY-4.0]"), "{listed}");
     let listed = project.done(&["list", "datasets", "--json"]).stdout;
     let listed: serde_json::Value = serde_json::from_slice(&listed).unwrap();
-    assert_eq!(listed["datasets"][0]["licence"], "CC-BY-4.0");
+    let own = listed["datasets"].as_array().unwrap().iter().find(|dataset| dataset["name"] == "small").unwrap();
+    assert_eq!(own["licence"], "CC-BY-4.0");
 }
 
 #[test]

@@ -523,7 +523,7 @@ fn an_appendix_says_what_the_run_knows_and_nothing_else() {
         "# Reproducibility: Tuned",
         "- **Experiment**: tuned on many, size full",
         "- **many: description**: Two classes, four captures each",
-        "- **many: licence**: Unknown to the run",
+        "- **many: licence**: Unknown: the definition of the dataset states none; to be filled in by the author.",
         "- **Flows of default**: 80: mail 40; web 40",
         "- **Seeds**: 0",
         "- **knn: search**: {\"search\":\"grid\",\"budget\":3,\"space\":{\"k\":\\[1,3,9\\]}}",

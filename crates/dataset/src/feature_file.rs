@@ -416,7 +416,7 @@ impl Rows<'_> {
     pub(super) fn check(&self, columns: &[&str], unnamed: bool) -> Result<(), String> {
         let endpoints = self.rules.endpoints.iter().flat_map(EndpointColumns::names);
         let by_rules = self.rules.rule.iter().map(|rule| &rule.column);
-        let left_out = self.rules.leave_out.iter().filter(|name| !name.contains('*') && !(unnamed && name.is_empty()));
+        let left_out = self.rules.leave_out.iter().filter(|name| !(name.contains('*') || unnamed && name.is_empty()));
         let named = self.rules.labels.values().chain(by_rules).chain(left_out);
         for wanted in named.chain(endpoints).chain(&self.rules.group) {
             if !columns.contains(&wanted.as_str()) {

@@ -22,11 +22,11 @@ pub(super) fn read(file: &PublishedFile<'_>, sink: &mut Sink<'_>) -> Result<(), 
     })
 }
 
-/// Calls `row` with the label and the packets' bytes of every line.
-pub(crate) fn each_row(
-    input: impl BufRead,
-    row: &mut dyn FnMut(&str, Vec<Vec<u8>>) -> Result<(), String>,
-) -> Result<(), Fault> {
+/// Takes the label and the packets' bytes of a line.
+type Row<'a> = dyn FnMut(&str, Vec<Vec<u8>>) -> Result<(), String> + 'a;
+
+/// Calls `row` for every line.
+pub(crate) fn each_row(input: impl BufRead, row: &mut Row<'_>) -> Result<(), Fault> {
     let mut columns: Option<(usize, usize)> = None;
     each_line(input, &mut |_, line| {
         let fields: Vec<&str> = line.split('\t').map(|field| field.trim().trim_matches('"')).collect();

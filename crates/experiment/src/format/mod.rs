@@ -246,6 +246,23 @@ mod tests {
     }
 
     #[test]
+    fn a_ladder_keeps_the_share_for_validation_on_every_rung() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments/table2.toml");
+        let folder = tempfile::tempdir().unwrap();
+        let own = folder.path().join("own.toml");
+        let mut stored = read_experiment(&path, &Overrides::default()).unwrap().resolved;
+        stored.insert("split".to_owned(), toml::toml! { validation = 0.25 }.into());
+        std::fs::write(&own, stored.to_string()).unwrap();
+        let overrides = Overrides { ladder: Some(LadderOverrides::default()), ..Overrides::default() };
+        let experiment = read_experiment(&own, &overrides).unwrap();
+        for variant in &experiment.variants {
+            assert_eq!(variant.split.validation, Some(0.25), "{}", variant.name);
+        }
+        let time = experiment.variants.iter().find(|variant| variant.name == "time").unwrap();
+        assert!((time.split.train.unwrap() - 0.65).abs() < 1e-9 && time.split.test == Some(0.1), "{:?}", time.split);
+    }
+
+    #[test]
     fn a_variant_is_selected_by_its_former_name_too() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments/table2.toml");
         let overrides = Overrides { variants: vec!["as_published".to_owned()], ..Overrides::default() };

@@ -194,6 +194,16 @@ fn put_rungs(document: &mut Document, overrides: &Overrides, table: &mut toml::T
     let kept = ["minimum_class_flows", "sampling", "training_flows_per_class", "validation"];
     document.split.retain(|key, _| kept.contains(&key));
     document.variant = ladder.variants();
+    // A split by time takes the kept share for validation from its training flows.
+    if let Some(validation) = document.split.get("validation").and_then(toml::Value::as_float) {
+        for (_, keys) in document.variant.iter_mut() {
+            let split = keys.get_mut("split").and_then(toml::Value::as_table_mut);
+            if let Some(split) = split.filter(|split| split["method"].as_str() == Some("temporal")) {
+                split.insert("train".to_owned(), (0.9 - validation).into());
+                split.insert("test".to_owned(), 0.1.into());
+            }
+        }
+    }
     document.title.push_str(": the ladder");
     table.insert("title".to_owned(), document.title.as_str().into());
     table.insert("split".to_owned(), document.split.clone().into());
