@@ -283,8 +283,8 @@ fn a_fit_that_was_killed_goes_on_from_its_checkpoint_and_one_that_failed_does_no
     child.wait().unwrap();
     // Where the program began, by its notes, or by its standard error if it failed.
     let step = || -> u32 {
-        let folders = fs::read_dir(project.path("results")).unwrap().map(|entry| entry.unwrap().path());
-        let folder = folders.filter(|path| path.join("run.json").is_file()).next().unwrap();
+        let mut folders = fs::read_dir(project.path("results")).unwrap().map(|entry| entry.unwrap().path());
+        let folder = folders.find(|path| path.join("run.json").is_file()).unwrap();
         let text = fs::read_to_string(folder.join("run.json")).unwrap();
         fs::remove_dir_all(folder).unwrap();
         let after = text.split("begun at step ").nth(1).unwrap();
