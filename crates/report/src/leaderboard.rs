@@ -200,12 +200,13 @@ fn entry_columns() -> Vec<Column> {
     let mut columns = vec![
         Column::number("place", "place"),
         Column::text("model", "model"),
+        // Where it is seen on a narrow screen without scrolling.
+        Column::number(SCORE.key, SCORE.label),
         Column::text("input", "input"),
         Column::text("implementation", "implementation"),
-        Column::text("bundle", "bundle"),
-        Column::number(SCORE.key, SCORE.label),
         Column::number("interval_low", "95 % from"),
         Column::number("interval_high", "to"),
+        Column::text("bundle", "bundle"),
         Column::number("fits", "fits"),
         Column::number("mean_rank", "mean rank"),
         Column::text("groups", "groups"),
@@ -245,12 +246,11 @@ fn board_table(key: &BoardKey, mut rows: Vec<Row>, several: bool, all: &mut Tabl
     for (index, row) in rows.iter().enumerate() {
         // Equal scores share a place.
         let place = 1 + rows.iter().filter(|other| other.score.mean > row.score.mean).count();
-        let mut cells = vec![Cell::count(place)];
-        cells.extend([&row.key.model, &row.key.input, &row.key.implementation, &row.bundle].map(Cell::text));
-        cells.push(Cell::summary(&row.score, 3));
+        let mut cells = vec![Cell::count(place), Cell::text(&row.key.model), Cell::summary(&row.score, 3)];
+        cells.extend([&row.key.input, &row.key.implementation].map(Cell::text));
         cells.push(Cell::number_or_absent(row.interval.map(|(low, _)| low), 3));
         cells.push(Cell::number_or_absent(row.interval.map(|(_, high)| high), 3));
-        cells.push(Cell::count(row.fits.len()));
+        cells.extend([Cell::text(&row.bundle), Cell::count(row.fits.len())]);
         match &ranks {
             Some((mean_ranks, groups, _)) => {
                 cells.push(Cell::number(mean_ranks[index], 2));
