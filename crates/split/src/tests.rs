@@ -371,7 +371,7 @@ fn classes_that_the_method_cannot_divide_are_left_out_where_declared() {
     };
     assert_eq!(left_out("method = \"grouped\""), ["class1: it is in 1 capture, and needs 2"]);
     assert_eq!(
-        left_out("method = \"k_fold\"\ngroup = \"capture\"\nfew_groups = \"spread\""),
+        left_out("method = \"k_fold\"\nfolds = 3\ngroup = \"capture\"\nfew_groups = \"spread\""),
         ["class1: it is in 1 capture, and needs 2"]
     );
 }
