@@ -104,7 +104,11 @@ pub fn read_released(paths: &[PathBuf]) -> Result<Vec<ReleasedPart>, DatasetErro
     // Tables have as many bytes per row as their longest row.
     if files.is_empty() && folders.is_empty() {
         let width = read.iter().map(|part| part.width).max().unwrap_or_default();
-        read.iter_mut().for_each(|part| part.pad(width));
+        for (part, table) in read.iter_mut().zip(&tables) {
+            let added = (width - part.width).saturating_mul(part.labels.len());
+            budget.take(added).map_err(|problem| fault(&table.display().to_string(), problem))?;
+            part.pad(width);
+        }
     }
     let Some(width) = read.first().map(|first| first.width) else {
         return Err(fault("audit-data", "these files contain no array".to_owned()));
@@ -130,3 +134,6 @@ pub fn read_released(paths: &[PathBuf]) -> Result<Vec<ReleasedPart>, DatasetErro
     parts.sort_by_key(|part| order.iter().position(|name| *name == part.name).unwrap_or(order.len()));
     Ok(parts)
 }
+
+#[cfg(test)]
+mod tests;
