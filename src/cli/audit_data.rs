@@ -174,7 +174,7 @@ fn packets(features: &FeatureSet) -> Option<Vec<Flow>> {
     };
     let flows: Vec<Flow> = (0..features.len()).map(flow).collect();
     let found = flows.iter().filter(|flow| !flow.packets.is_empty()).count();
-    (found as f64 >= ARE_PACKETS * flows.len() as f64).then_some(flows)
+    (found > 0 && found as f64 >= ARE_PACKETS * flows.len() as f64).then_some(flows)
 }
 
 /// Locates the headers of a TCP or UDP packet over IPv4 (RFC 791, section 3.1; RFC 9293, section 3.1).

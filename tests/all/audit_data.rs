@@ -177,6 +177,10 @@ fn what_a_released_split_leaks_is_named() {
     project.write("words/test_dataset.tsv", b"label\ttext\n");
     project.refused(&["audit-data", "words/test_dataset.tsv"], &["lacks columns `label` and `text_a`"]);
 
+    project.write("words/test_dataset.tsv", b"label\ttext_a\n");
+    let halves = ["audit-data", "words/train_dataset.tsv", "words/test_dataset.tsv"];
+    project.refused(&halves, &["part test has no rows"]);
+
     project.refused(&arguments[..3], &["must contain `train` and `test`"]);
     project.refused(&["audit-data", "apart/y_train.npy"], &["y_train.npy", "0 array(s) of rows and 1 of classes"]);
     project.write("apart/z.npy", npy(&clean[0].0));

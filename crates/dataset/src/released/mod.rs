@@ -88,7 +88,7 @@ fn start_of(file: &Path) -> Result<Vec<u8>, DatasetError> {
 ///
 /// # Errors
 /// A file is neither an array, an archive of arrays nor a table of words, a folder has no images, rows lack classes or
-/// vice versa, parts differ in width, or there are more than 2^31 values.
+/// vice versa, a part has no rows or no values, parts differ in width, or there are more than 2^31 values.
 pub fn read_released(paths: &[PathBuf]) -> Result<Vec<ReleasedPart>, DatasetError> {
     let mut budget = Budget::default();
     let is_table = |path: &PathBuf| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("tsv"));
@@ -129,6 +129,11 @@ pub fn read_released(paths: &[PathBuf]) -> Result<Vec<ReleasedPart>, DatasetErro
             }
             None => parts.push(part),
         }
+    }
+    if let Some(part) = parts.iter().find(|part| part.labels.is_empty() || part.width == 0) {
+        let lacks = if part.labels.is_empty() { "rows" } else { "values" };
+        let problem = format!("part {} has no {lacks}; check that its files are complete", part.name);
+        return Err(fault("audit-data", problem));
     }
     let order = ["train", "validation", "test"];
     parts.sort_by_key(|part| order.iter().position(|name| *name == part.name).unwrap_or(order.len()));
