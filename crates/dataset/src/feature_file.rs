@@ -512,9 +512,16 @@ impl Rows<'_> {
     }
 
     /// Returns the file with the given features.
+    ///
+    /// # Errors
+    /// There is no feature or no row: a class may consist of this file alone, and would be missing without a word.
     pub(super) fn finish(self, names: Vec<String>) -> Result<OneFile, Fault> {
         if names.is_empty() {
             return Err((1, "no column is a feature; shorten `leave_out`".to_owned()));
+        }
+        if self.rows.is_empty() {
+            let problem = "no row is below its header; complete the file, or name it in `exclude` of [files]";
+            return Err((1, problem.to_owned()));
         }
         Ok(OneFile { names, rows: self.rows, notes: self.notes })
     }

@@ -164,7 +164,11 @@ struct Part {
 /// Reads the rows of a table.
 pub(super) fn read(mut input: impl BufRead, mut rows: Rows<'_>) -> Result<OneFile, Fault> {
     let unreadable = |error: std::io::Error| (0, error.to_string());
-    if let Some(told) = foreign_kind(input.fill_buf().map_err(unreadable)?) {
+    let start = input.fill_buf().map_err(unreadable)?;
+    if start.is_empty() {
+        return Err((1, "the file is empty".to_owned()));
+    }
+    if let Some(told) = foreign_kind(start) {
         return Err((1, told.to_owned()));
     }
     let is_zeek = rows.rules.format == FeatureFormat::Zeek;
@@ -203,6 +207,10 @@ pub(super) fn read(mut input: impl BufRead, mut rows: Rows<'_>) -> Result<OneFil
     };
     let lines_before = block[..after].iter().filter(|&&byte| byte == b'\n').count() as u64;
     let header: Vec<Vec<u8>> = record.iter().map(|field| field.trim_ascii().to_vec()).collect();
+    if header.iter().any(|name| has_lone_return(name)) {
+        let problem = "its line ends are CR only; convert them to LF, such as by: tr '\\r' '\\n' < OLD.csv > NEW.csv";
+        return Err((1, problem.to_owned()));
+    }
     let names = header.iter().map(|field| text_of(field).0.trim_start_matches('\u{feff}').trim().to_owned());
     let mut names: Vec<String> = names.collect();
     // A separator at the end of the header and of each row creates a column without a name or values.
@@ -264,6 +272,11 @@ pub(super) fn read(mut input: impl BufRead, mut rows: Rows<'_>) -> Result<OneFil
     }
     rows.notes.extend(traces.notes());
     rows.finish(features)
+}
+
+/// Returns whether a name contains a carriage return that is not part of a line break in quotes.
+fn has_lone_return(name: &[u8]) -> bool {
+    name.iter().enumerate().any(|(place, &byte)| byte == b'\r' && name.get(place + 1) != Some(&b'\n'))
 }
 
 /// Returns whether a name is a number.

@@ -71,6 +71,10 @@ fn what_does_not_fit_is_told_with_file_line_and_column() {
     assert!(problem(rules, &[("a.arff", ARFF)]).contains("no value for label column `timeout`"));
     let wrong = ARFF.replace("12,yes,a,VPN", "12,yes,a");
     assert!(problem(rules, &[("a-1s.arff", &wrong)]).contains("a-1s.arff:7: 3 values for 4 attributes"));
+    let header = &ARFF[..ARFF.find("12,").unwrap()];
+    assert!(problem(rules, &[("a-1s.arff", header)]).contains("no row is below its header"));
+    // Of two files, the one without rows is named.
+    assert!(problem(rules, &[("a-1s.arff", ARFF), ("b-1s.arff", header)]).contains("b-1s.arff:1: no row"));
     let large = ARFF.replace("12,", "1e60,");
     assert!(problem(rules, &[("a-1s.arff", &large)]).contains("too large"));
     let other = ARFF.replace("duration", "length");
@@ -117,6 +121,9 @@ fn traces_of_spreadsheets_pandas_and_flow_meters_are_read_around_and_said() {
     let twice = load(&format!("{rules}leave_out = [\"length.1\"]"), &[("a-1s.csv", "length,length,class1\n1,2,VPN\n")]);
     assert_eq!(twice.unwrap().names, ["length"]);
 
+    // A quoted name may contain a line break.
+    assert_eq!(read(b"\"a\r\nb\",class1\r\n1,VPN\r\n").1.len(), 1);
+
     let problem = |content: &str| load(rules, &[("a-1s.csv", content)]).unwrap_err().to_string();
     for (content, told) in [
         ("a,class1\n\"1,5\",VPN\n", "`1,5` is not a number (a decimal comma? use a point)"),
@@ -124,7 +131,10 @@ fn traces_of_spreadsheets_pandas_and_flow_meters_are_read_around_and_said() {
         ("a,class1\n1\n", "a-1s.csv:2: 1 values for 2 columns"),
         ("a;class1\n1,234,5;VPN\n", "`1,234,5` is not a number"),
         ("a\0b,class1\n1,VPN\n", "UTF-16"),
-        ("", "column `class1` is missing"),
+        ("", "a-1s.csv:1: the file is empty"),
+        ("a,class1\r1,VPN\r2,Non-VPN\r", "a-1s.csv:1: its line ends are CR only; convert them to LF"),
+        ("a,class1\r\n", "a-1s.csv:1: no row is below its header"),
+        ("a,class1\n,\n\n", "a-1s.csv:1: no row is below its header"),
     ] {
         assert!(problem(content).contains(told), "{told} is not in {}", problem(content));
     }
