@@ -120,20 +120,19 @@ struct Table<'a> {
     features: usize,
     /// Whether some feature name is not a number, so that a repeated header line cannot be a row of numbers.
     names_are_words: bool,
-    /// For Zeek's logs, the texts of fields without a value; their lines with `#` are comments, and quotes have no
-    /// meaning.
-    zeek: Option<Vec<Vec<u8>>>,
+    /// For Zeek's logs, their header; their lines with `#` are comments, and quotes have no meaning.
+    zeek: Option<ZeekHeader>,
 }
 
 impl Table<'_> {
-    /// Whether a line is not part of the table.
-    fn is_comment(&self, line: &[u8]) -> bool {
-        self.zeek.is_some() && line.first() == Some(&b'#')
+    /// Checks a line that is not part of the table; returns `None` if it is.
+    fn comment(&self, line: &[u8]) -> Option<Result<(), String>> {
+        self.zeek.as_ref().filter(|_| line.first() == Some(&b'#')).map(|zeek| zeek.check(line))
     }
 
     /// Whether a field has no value.
     fn is_unset(&self, field: &[u8]) -> bool {
-        self.zeek.as_ref().is_some_and(|unset| unset.iter().any(|text| text == field))
+        self.zeek.as_ref().is_some_and(|zeek| zeek.is_unset(field))
     }
 
     /// Parses a field as a number.
@@ -234,7 +233,6 @@ pub(super) fn read(mut input: impl BufRead, mut rows: Rows<'_>) -> Result<OneFil
     let features: Vec<String> = features.map(|(column, _)| (*column).to_owned()).collect();
     let names_are_words = header.iter().zip(&roles).any(|(name, role)| matches!(role, Role::Number) && !is_plain(name));
     let labels = label_columns(&columns, &roles);
-    let zeek = zeek.map(|zeek| zeek.unset);
     let table = Table { separator, header, columns, roles, labels, features: features.len(), names_are_words, zeek };
 
     block.drain(..after);
@@ -342,7 +340,14 @@ fn plain_lines(table: &Table<'_>, rows: &Rows<'_>, lines: &[u8]) -> Part {
         let number = part.lines;
         part.lines += 1;
         let line = line.strip_suffix(b"\n").unwrap_or(line);
-        if line.is_empty() || table.is_comment(line) {
+        if line.is_empty() {
+            continue;
+        }
+        if let Some(checked) = table.comment(line) {
+            if let Err(problem) = checked {
+                part.fault = Some((number, problem));
+                break;
+            }
             continue;
         }
         if table.is_end(line) {

@@ -22,8 +22,9 @@ pub(super) struct ZeekHeader {
     pub separator: u8,
     /// Names of the columns.
     pub names: Vec<Vec<u8>>,
-    /// The texts of fields without a value.
-    pub unset: Vec<Vec<u8>>,
+    /// The texts of fields without a value, and of empty sets.
+    unset: Vec<Vec<u8>>,
+    empty: Vec<Vec<u8>>,
     /// Number of its lines and bytes.
     pub lines: u64,
     pub bytes: usize,
@@ -38,7 +39,8 @@ impl ZeekHeader {
         if !text.starts_with(START) {
             return Ok(None);
         }
-        let mut header = Self { separator: b'\t', names: Vec::new(), unset: vec![b"-".to_vec()], lines: 0, bytes: 0 };
+        let (names, unset, empty) = (Vec::new(), vec![b"-".to_vec()], Vec::new());
+        let mut header = Self { separator: b'\t', names, unset, empty, lines: 0, bytes: 0 };
         let comments = text.split_inclusive(|&byte| byte == b'\n').take_while(|line| line.starts_with(b"#"));
         for line in comments.take(MOST_COMMENTS) {
             header.lines += 1;
@@ -53,7 +55,7 @@ impl ZeekHeader {
             match fields.next() {
                 Some(b"#fields") => header.names = fields.map(<[u8]>::to_vec).collect(),
                 Some(b"#unset_field") => header.unset = fields.map(<[u8]>::to_vec).collect(),
-                Some(b"#empty_field") => header.unset.extend(fields.map(<[u8]>::to_vec)),
+                Some(b"#empty_field") => header.empty = fields.map(<[u8]>::to_vec).collect(),
                 _ => {}
             }
         }
@@ -61,6 +63,31 @@ impl ZeekHeader {
             return Err((header.lines, "no line before the first row begins with #fields".to_owned()));
         }
         Ok(Some(header))
+    }
+
+    /// Whether a field has no value.
+    pub(super) fn is_unset(&self, field: &[u8]) -> bool {
+        self.unset.iter().chain(&self.empty).any(|text| text == field)
+    }
+
+    /// Checks a comment below the header. Where logs were appended to one another, the header of the next one may
+    /// differ, and the rows below it would be read as values of other columns.
+    pub(super) fn check(&self, comment: &[u8]) -> Result<(), String> {
+        let comment = comment.trim_ascii_end();
+        let same = match comment.strip_prefix(START) {
+            Some(separator) => separator_of(separator.trim_ascii()) == Some(self.separator),
+            None => {
+                let mut fields = comment.split(|&byte| byte == self.separator);
+                let known = match fields.next() {
+                    Some(b"#fields") => &self.names,
+                    Some(b"#unset_field") => &self.unset,
+                    Some(b"#empty_field") => &self.empty,
+                    _ => return Ok(()),
+                };
+                fields.eq(known)
+            }
+        };
+        if same { Ok(()) } else { Err("columns change here; split the file into its logs".to_owned()) }
     }
 }
 
@@ -196,6 +223,16 @@ mod tests {
         assert_eq!((header.separator, header.lines), (b'\t', 8));
         assert_eq!(header.names, [b"ts".to_vec(), b"uid".to_vec()]);
         assert_eq!(&text[header.bytes..], b"1.5\tC\n");
+        assert!(header.is_unset(b"-") && header.is_unset(b"(empty)") && !header.is_unset(b""));
+        let lines = || text.split(|&byte| byte == b'\n').take_while(|line| line.starts_with(b"#"));
+        assert!(lines().all(|line| header.check(line).is_ok()));
+        for (from, to) in
+            [("\\x09", ","), ("uid", "uid2"), ("ts\tuid", "uid\tts"), ("unset_field\t-", "unset_field\t?"), ("(empty)", "-")]
+        {
+            let changed = std::str::from_utf8(text).unwrap().replacen(from, to, 1);
+            let refused = changed.lines().filter(|line| line.starts_with('#') && header.check(line.as_bytes()).is_err());
+            assert_eq!(refused.count(), 1, "{from} {to}");
+        }
         assert!(ZeekHeader::parse(b"ts,uid\n").unwrap().is_none());
         assert!(ZeekHeader::parse(b"#separator \\x09\n1\n").unwrap_err().1.contains("#fields"));
         assert!(ZeekHeader::parse(b"#separator tab\n").unwrap_err().1.contains("#separator"));

@@ -130,6 +130,32 @@ fn tables_that_are_something_else_are_told_apart() {
     }
 }
 
+/// Logs that were appended to one another, as by `cat`: the header comes again.
+#[test]
+fn a_header_of_zeek_among_the_rows_is_the_same_or_refused() {
+    let path = project().join("tests/fixtures/tables/zeek-conn/chat/conn.log");
+    let log = std::fs::read_to_string(path).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let read = |content: String| {
+        let file = folder.path().join("chat/conn.log");
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, content).unwrap();
+        load("zeek-conn", folder.path())
+    };
+    let once = read(log.clone()).unwrap().rows;
+    assert_eq!(read(format!("{log}{log}")).unwrap().rows.len(), 2 * once.len());
+    for (from, to, header_line) in [
+        ("orig_bytes\tresp_bytes", "resp_bytes\torig_bytes", 7),
+        ("#unset_field\t-", "#unset_field\t?", 4),
+        ("#empty_field\t(empty)", "#empty_field\t-", 3),
+    ] {
+        let told = read(format!("{log}{}", log.replacen(from, to, 1))).unwrap_err().to_string();
+        let line = log.lines().count() + header_line;
+        let words = format!("conn.log:{line}: columns change here; split the file");
+        assert!(told.contains(&words), "{words} is not in {told}");
+    }
+}
+
 #[test]
 fn a_star_stands_for_any_text() {
     for (pattern, name, expected) in [
