@@ -13,7 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 use rayon::prelude::*;
 use regex::Regex;
 use serde::{Deserialize, Serialize};
@@ -281,12 +281,8 @@ pub fn load_features(datasets: &[Dataset], progress: &dyn Progress) -> Result<Fe
         .collect();
     progress.end();
     let files: Vec<(String, OneFile)> = read.into_iter().collect::<Result<_, _>>()?;
-    let mut table = FeatureTable::default();
-    for name in files.iter().flat_map(|(_, one)| &one.names) {
-        if !table.names.contains(name) {
-            table.names.push(name.clone());
-        }
-    }
+    let names: IndexSet<&String> = files.iter().flat_map(|(_, one)| &one.names).collect();
+    let mut table = FeatureTable { names: names.into_iter().cloned().collect(), ..FeatureTable::default() };
     for ((name, one), (dataset, _, file)) in files.into_iter().zip(jobs) {
         let told = one.notes.iter().map(|note| format!("{}: {}: {note}", dataset.definition.name, file.path));
         table.notes.extend(told);
@@ -299,8 +295,8 @@ pub fn load_features(datasets: &[Dataset], progress: &dyn Progress) -> Result<Fe
             }
             continue;
         }
-        let places: Vec<Option<usize>> =
-            table.names.iter().map(|name| one.names.iter().position(|own| own == name)).collect();
+        let own: IndexSet<&String> = one.names.iter().collect();
+        let places: Vec<Option<usize>> = table.names.iter().map(|name| own.get_index_of(name)).collect();
         table.rows.extend(one.rows.into_iter().map(|row| {
             let values = places.iter().map(|place| place.map_or(f32::NAN, |place| row.values[place])).collect();
             FeatureRow { values, ..row }

@@ -9,6 +9,7 @@
 //! not end a row, so from there on lines are read sequentially. Rows, errors and notes are the same either way.
 
 use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, Cursor, Read};
 
 use rayon::prelude::*;
@@ -54,14 +55,20 @@ fn separator(input: &mut impl BufRead) -> std::io::Result<u8> {
 /// Names the columns of a header as pandas does: an unnamed column, which pandas writes for its index, is `Unnamed: 0`
 /// by its position, and the second column with a name gets the suffix `.1`.
 fn column_names(header: &[String]) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for (place, name) in header.iter().enumerate() {
+    let mut taken: HashSet<String> = HashSet::new();
+    // The next suffix of a repeated name: the ones before it are taken.
+    let mut suffixes: HashMap<String, u64> = HashMap::new();
+    let mut name_of = |(place, name): (usize, &String)| {
         let base = if name.is_empty() { format!("Unnamed: {place}") } else { name.clone() };
-        let again = (1..).map(|number| format!("{base}.{number}"));
-        let free = std::iter::once(base.clone()).chain(again).find(|name| !names.contains(name));
-        names.extend(free);
-    }
-    names
+        let mut free = base.clone();
+        while !taken.insert(free.clone()) {
+            let next = suffixes.entry(base.clone()).or_insert(1);
+            free = format!("{base}.{next}");
+            *next += 1;
+        }
+        free
+    };
+    header.iter().enumerate().map(&mut name_of).collect()
 }
 
 /// Counts of irregularities that were ignored.
@@ -526,4 +533,27 @@ fn number(field: &[u8], separator: u8, traces: &mut Traces) -> Option<f64> {
     let number = text.replace(',', ".").parse::<f64>().ok()?;
     traces.decimal_commas += 1;
     Some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::column_names;
+
+    fn named(header: &[&str]) -> Vec<String> {
+        column_names(&header.iter().map(|&name| name.to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn repeated_and_missing_names_are_those_of_pandas() {
+        // list(pandas.read_csv(io.StringIO("a,a,b,a,,b,")).columns) of pandas 3.1
+        let expected = ["a", "a.1", "b", "a.2", "Unnamed: 4", "b.1", "Unnamed: 6"];
+        assert_eq!(named(&["a", "a", "b", "a", "", "b", ""]), expected);
+    }
+
+    /// As an nPrint whose header is lost: the first row is read as names, and nearly all are equal.
+    #[test]
+    fn many_equal_names_are_numbered_in_one_pass() {
+        let names = named(&vec!["-1"; 200_000]);
+        assert_eq!((names[0].as_str(), names[1].as_str(), names[199_999].as_str()), ("-1", "-1.1", "-1.199999"));
+    }
 }

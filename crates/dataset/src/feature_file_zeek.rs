@@ -15,6 +15,8 @@ use super::feature_file::{Fault, KnownLabels, MISSING, Named, OneFile, Role, Row
 const START: &[u8] = b"#separator";
 /// Maximum number of comment lines before the rows; Zeek writes eight.
 const MOST_COMMENTS: usize = 100;
+/// Maximum number of keys of all JSON objects; a `conn.log` has about twenty.
+const MOST_KEYS: usize = 10_000;
 
 /// The comments at the start of a tab-separated log.
 #[derive(Debug, PartialEq)]
@@ -105,7 +107,8 @@ fn separator_of(text: &[u8]) -> Option<u8> {
 /// A row whose values are complete once all columns are known.
 struct Partial {
     line: u64,
-    values: Vec<Option<f32>>,
+    /// The features that the object has, by number: objects need not have the same keys.
+    values: Vec<(usize, f32)>,
     named: Named,
 }
 
@@ -133,21 +136,25 @@ pub(super) fn read_objects(input: &mut impl BufRead, mut rows: Rows<'_>) -> Resu
             let error = error.to_string();
             fault(format!("it is not a JSON object: {}", error.split(" at line").next().unwrap_or_default()))
         })?;
-        let mut row = Partial { line, values: vec![None; features.len()], named: Named::default() };
+        let mut row = Partial { line, values: Vec::with_capacity(object.len()), named: Named::default() };
         row.named.labels = vec![String::new(); label_names.len()];
         row.named.group = vec!["-".to_owned(); group_names.len()];
         for (name, value) in &object {
             if !columns.contains_key(name) {
+                if columns.len() == MOST_KEYS {
+                    let name: String = name.chars().take(60).collect();
+                    let which = format!("`{name}` is key {} of the file", MOST_KEYS + 1);
+                    return Err(fault(format!("{which}; keys must be names of columns, not values such as addresses")));
+                }
                 let kind = rows.role(name).map_or(Ok(features.len()), Err);
                 if kind.is_ok() {
                     features.push(name.clone());
-                    row.values.push(None);
                 }
                 columns.insert(name.clone(), kind);
             }
             let place = |names: &[String]| names.iter().position(|other| other == name);
             match columns[name] {
-                Ok(place) => row.values[place] = number(value, name).map_err(fault)?,
+                Ok(place) => row.values.extend(number(value, name).map_err(fault)?.map(|value| (place, value))),
                 Err(Role::Label) => {
                     if let Some(place) = place(&label_names) {
                         row.named.labels[place] = shown(value);
@@ -170,11 +177,10 @@ pub(super) fn read_objects(input: &mut impl BufRead, mut rows: Rows<'_>) -> Resu
     let mut known: KnownLabels = HashMap::new();
     for Partial { line, values, named } in partial {
         let fault = |problem: String| (line, problem);
-        let value = |place: usize| match values.get(place).copied().flatten() {
-            Some(value) => Ok(value),
-            None => rows.missing(&features[place], MISSING),
-        };
-        let values = (0..features.len()).map(value).collect::<Result<_, _>>().map_err(fault)?;
+        let mut given = vec![None; features.len()];
+        values.into_iter().for_each(|(place, value)| given[place] = Some(value));
+        let value = |(value, name): (Option<f32>, &String)| value.map_or_else(|| rows.missing(name, MISSING), Ok);
+        let values = given.into_iter().zip(&features).map(value).collect::<Result<_, _>>().map_err(fault)?;
         let row = rows.make(values, &labels, &named, &mut known).map_err(fault)?;
         rows.add(row).map_err(fault)?;
     }
@@ -226,11 +232,16 @@ mod tests {
         assert!(header.is_unset(b"-") && header.is_unset(b"(empty)") && !header.is_unset(b""));
         let lines = || text.split(|&byte| byte == b'\n').take_while(|line| line.starts_with(b"#"));
         assert!(lines().all(|line| header.check(line).is_ok()));
-        for (from, to) in
-            [("\\x09", ","), ("uid", "uid2"), ("ts\tuid", "uid\tts"), ("unset_field\t-", "unset_field\t?"), ("(empty)", "-")]
-        {
+        for (from, to) in [
+            ("\\x09", ","),
+            ("uid", "uid2"),
+            ("ts\tuid", "uid\tts"),
+            ("unset_field\t-", "unset_field\t?"),
+            ("(empty)", "-"),
+        ] {
             let changed = std::str::from_utf8(text).unwrap().replacen(from, to, 1);
-            let refused = changed.lines().filter(|line| line.starts_with('#') && header.check(line.as_bytes()).is_err());
+            let refused =
+                changed.lines().filter(|line| line.starts_with('#') && header.check(line.as_bytes()).is_err());
             assert_eq!(refused.count(), 1, "{from} {to}");
         }
         assert!(ZeekHeader::parse(b"ts,uid\n").unwrap().is_none());

@@ -99,6 +99,7 @@ fn tables_that_are_something_else_are_told_apart() {
         message
     };
     let log = "#separator \\x09\n#fields\tts\tid.orig_h\n1.5\t10.0.0.1\n";
+    let addresses: String = (0..=10_000).map(|host| format!("{{\"{host}\": 1}}\n")).collect();
     for (name, file, content, words) in [
         ("nfdump", "chat/a.csv", log, ":1: it is a log of Zeek; set format = \"zeek\""),
         ("zeek-conn", "chat/conn.log", "ts,uid\n1,2\n", ":1: it does not begin with #separator or a JSON object"),
@@ -124,6 +125,7 @@ fn tables_that_are_something_else_are_told_apart() {
         ),
         ("zeek-conn", "chat/conn.log", "{\"ts\": 1.5}\n", ":1: column `uid` is missing"),
         ("nfdump", "chat/a.csv", "sa,da\n10.0.0.1,10.0.0.2\n", ":1: column `ts` is missing"),
+        ("zeek-conn", "chat/conn.log", &addresses, ":10001: `10000` is key 10001 of the file; keys must be names"),
     ] {
         let message = problem(name, file, content);
         assert!(message.contains(words), "{words} is not in {message}");
