@@ -160,8 +160,11 @@ impl Format {
 }
 
 /// The established writers of HDF5 depend on a C library, and those in Rust are young.
+// Only tables can be read by programs other than pandas, and have no columns of bytes.
 const NO_HDF5: &str = "HDF5 is not written; write Parquet and convert it: python3 -c \
-                       \"import pandas; pandas.read_parquet('flows.parquet').to_hdf('flows.h5', key='flows')\"";
+                       \"import pandas; f = pandas.read_parquet('flows.parquet'); \
+                       f.apply(lambda c: c.map(lambda v: v.hex() if isinstance(v, bytes) else v))\
+                       .to_hdf('flows.h5', key='flows', format='table')\"";
 
 /// Maximum number of payload bytes that have columns, eight columns each.
 const MOST_PAYLOAD: usize = 65_535;

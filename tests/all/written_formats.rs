@@ -79,7 +79,7 @@ fn bits_are_those_of_nprint() {
         assert!(found == expected, "line {}", line + 1);
     }
     project.refused(&["features", "small.pcap", "--payload-bytes", "16", "-o", "flows.csv"], &["--format nprint"]);
-    let told = ["HDF5 is not written", "pandas.read_parquet('flows.parquet').to_hdf("];
+    let told = ["HDF5 is not written", "pandas.read_parquet('flows.parquet')", "key='flows', format='table')"];
     project.refused(&["features", "small.pcap", "-o", "flows.h5"], &told);
     project.refused(&["features", "small.pcap", "--format", "hdf5", "-o", "flows"], &told);
 }

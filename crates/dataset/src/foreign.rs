@@ -10,12 +10,17 @@ pub(super) fn foreign_kind(start: &[u8]) -> Option<&'static str> {
     }
 }
 
-// The established readers of HDF5 depend on a C library, and those in Rust are young.
-const HDF5: &str = "it is an HDF5 file, which is not read; convert its tables to CSV once, with Python: python3 -c \"import tables, pandas; \
+// The established readers of HDF5 depend on a C library, and those in Rust are young. pandas keeps a frame in a group with
+// the key as its name, in its fixed format as arrays, which only pandas puts together again; other programs write tables.
+const HDF5: &str = "it is an HDF5 file, which is not read; if you trust its source, because pandas unpickles columns of \
+                    objects, convert its tables to CSV once, with Python: python3 -c \"import tables, pandas; \
+                    store = pandas.HDFStore('FILE.h5', 'r'); \
                     values = lambda c: (c.astype(str) if c.dtype.kind == 'S' else c).tolist(); \
-                    [pandas.DataFrame({n: values(t.col(n)) for n in t.colnames})\
-                    .to_csv(f'flows-{t._v_name}.csv', index=False) \
-                    for t in tables.open_file('FILE.h5').walk_nodes('/', 'Table')]\"";
+                    frame = lambda t: pandas.DataFrame({n: values(t.col(n)) for n in t.colnames}); \
+                    frames = {k: store[k] for k in store.keys()} or \
+                    {t._v_pathname: frame(t) for t in store.root._v_file.walk_nodes('/', 'Table')}; \
+                    assert frames, 'no table in it'; \
+                    [f.to_csv('flows' + k.replace('/', '-') + '.csv', index=False) for k, f in frames.items()]; store.close()\"";
 const PICKLE: &str = "it is a pickle, which can run programs when it is read, so it is not; if you trust its source, \
                       convert it once, with Python: python3 -c \"import pickle, numpy; numpy.save('NEW.npy', \
                       numpy.asarray(pickle.load(open('FILE.pkl', 'rb'), encoding='bytes'), 'float32'))\"";

@@ -42,7 +42,8 @@ fn padding_to_another_table_counts_as_values() {
         &[("train.tsv", table(&short)), ("test.tsv", table(&long))],
         &["train.tsv", "more than 2147483648 values; use a subset of the rows"],
     );
-    let parts = read(&[("train.tsv", table(&short[..2])), ("test.tsv", table(&[("1", "4500 0001".to_owned())]))]).unwrap();
+    let parts =
+        read(&[("train.tsv", table(&short[..2])), ("test.tsv", table(&[("1", "4500 0001".to_owned())]))]).unwrap();
     assert_eq!((parts[0].width, &parts[0].values[..]), (3, &[69.0, 0.0, 0.0, 69.0, 0.0, 0.0][..]));
     assert_eq!(parts[1].values, [69.0, 0.0, 1.0]);
 }
