@@ -1,5 +1,7 @@
 //! Files of kinds that are not read, detected by their first bytes, with the way around.
 
+use std::path::Path;
+
 /// Returns why a file that starts with these bytes cannot be read and how to convert it, or `None` if it may be.
 pub(super) fn foreign_kind(start: &[u8]) -> Option<&'static str> {
     match start {
@@ -32,16 +34,43 @@ pub(super) const OBJECTS: &str = "it contains pickled Python objects, which can 
                                   with 0; for a member of an npz, use numpy.load('FILE.npz', allow_pickle=True)['X'] \
                                   and numpy.savez('NEW.npz', X=..., y=...)";
 
-/// Returns what to add to the message that a folder contains no file of the dataset, if it contains files of such kinds.
-pub(super) fn foreign_files(folder: &std::path::Path) -> Option<String> {
-    let names = std::fs::read_dir(folder).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let foreign = |name: &String| {
-        let end = name.rsplit_once('.').map(|(_, end)| end.to_ascii_lowercase());
-        end.is_some_and(|end| ["h5", "hdf5", "hdf", "pkl", "pickle"].contains(&end.as_str()))
-    };
-    let mut found: Vec<String> = names.filter(foreign).collect();
-    found.sort();
-    let first = found.first()?;
-    let kind = if first.ends_with(['l', 'e']) { PICKLE } else { HDF5 };
-    Some(format!("{first}: {kind}"))
+/// Returns what to add to the message that a folder contains no file of the dataset, if it or a folder below it contains
+/// files of such kinds.
+pub(super) fn foreign_files(folder: &Path) -> Option<String> {
+    let entries = walkdir::WalkDir::new(folder).follow_links(true).sort_by_file_name().into_iter();
+    entries.filter_map(Result::ok).filter(|entry| entry.file_type().is_file()).find_map(|entry| {
+        let kind = kind_of_name(entry.path())?;
+        let name = entry.path().strip_prefix(folder).unwrap_or(entry.path());
+        Some(format!("{}: {kind}", name.display()))
+    })
+}
+
+fn kind_of_name(file: &Path) -> Option<&'static str> {
+    let extension = file.extension()?.to_str()?.to_ascii_lowercase();
+    match extension.as_str() {
+        "h5" | "hdf5" | "hdf" => Some(HDF5),
+        "pkl" | "pickle" => Some(PICKLE),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_files_are_found_in_subfolders_and_in_any_letter_case() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(foreign_files(folder.path()), None);
+        let below = folder.path().join("parts/second");
+        std::fs::create_dir_all(&below).unwrap();
+        std::fs::write(below.join("rows.HDF5"), "").unwrap();
+        std::fs::write(below.join("readme.txt"), "").unwrap();
+        let told = foreign_files(folder.path()).unwrap();
+        let name = Path::new("parts").join("second").join("rows.HDF5");
+        assert!(told.starts_with(&format!("{}: it is an HDF5 file", name.display())), "{told}");
+        std::fs::write(folder.path().join("ROWS.PKL"), "").unwrap();
+        let told = foreign_files(folder.path()).unwrap();
+        assert!(told.starts_with("ROWS.PKL: it is a pickle"), "{told}");
+    }
 }
