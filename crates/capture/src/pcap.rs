@@ -13,8 +13,8 @@ const NANOSECONDS: u32 = 0xa1b2_3c4d;
 /// Here each record header is eight bytes longer.
 const MODIFIED: u32 = 0xa1b2_cd34;
 const BILLION: i64 = 1_000_000_000;
-/// From this fraction on, in microseconds, a fraction is taken for nanoseconds. A smaller one beyond a second is a carry
-/// that a program forgot.
+/// From this fraction on, in microseconds, a fraction is taken for nanoseconds, as are all while more than half of the
+/// records have such a fraction. A smaller one beyond a second is a carry that a program forgot.
 const LEAST_NANOSECONDS: i64 = 2_000_000;
 /// Length of a record header: two halves of the time, captured and original length.
 const RECORD_HEADER: usize = 16;
@@ -48,10 +48,11 @@ pub(super) enum Step {
 /// Properties of all records, from the file header.
 pub(super) struct PcapFormat {
     big_endian: bool,
-    /// Nanoseconds per unit of a fraction of a second; 1 once a fraction of a file of microseconds is too large for them.
+    /// Nanoseconds per unit of a fraction of a second, according to the file header.
     pub(super) nanoseconds_per_unit: i64,
-    /// The units of a second according to the file header.
-    units_per_second: i64,
+    /// Number of records, and of those with nanoseconds in a file of microseconds.
+    records: u64,
+    of_nanoseconds: u64,
     /// Number of records whose fraction is a second or more.
     pub(super) fractions_out_of_range: u64,
     record_header: usize,
@@ -80,7 +81,8 @@ impl PcapFormat {
         Some(PcapFormat {
             big_endian,
             nanoseconds_per_unit,
-            units_per_second: BILLION / nanoseconds_per_unit,
+            records: 0,
+            of_nanoseconds: 0,
             fractions_out_of_range: 0,
             record_header,
             link_type,
@@ -133,15 +135,15 @@ impl PcapFormat {
     }
 
     /// Converts a fraction of a second. Programs that write nanoseconds under the magic of microseconds exist, and so do
-    /// some that add without a carry.
+    /// some that add without a carry. A single damaged fraction says nothing about other records.
     fn nanoseconds(&mut self, fraction: i64) -> i64 {
-        if fraction >= self.units_per_second {
-            self.fractions_out_of_range += 1;
-            if (LEAST_NANOSECONDS..BILLION).contains(&fraction) {
-                self.nanoseconds_per_unit = 1;
-            }
-        }
-        let nanoseconds = fraction * self.nanoseconds_per_unit;
+        self.records += 1;
+        let is_large = self.nanoseconds_per_unit > 1 && (LEAST_NANOSECONDS..BILLION).contains(&fraction);
+        self.of_nanoseconds += u64::from(is_large);
+        let nanoseconds_per_unit =
+            if is_large || 2 * self.of_nanoseconds > self.records { 1 } else { self.nanoseconds_per_unit };
+        self.fractions_out_of_range += u64::from(is_large || fraction * nanoseconds_per_unit >= BILLION);
+        let nanoseconds = fraction * nanoseconds_per_unit;
         // Two seconds and more are no fraction in any unit.
         if nanoseconds < 2 * BILLION { nanoseconds } else { 0 }
     }

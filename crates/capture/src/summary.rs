@@ -116,8 +116,8 @@ impl CaptureSummary {
         if self.fractions_out_of_range > 0 {
             let verb = if self.fractions_out_of_range == 1 { "has" } else { "have" };
             advice.push(format!(
-                "{} {verb} a fraction of a second beyond the file's resolution; from the first one of at least 2,000,000 \
-                 microseconds on, fractions are read as nanoseconds, and impossible ones as 0",
+                "{} {verb} a fraction of a second beyond the file's resolution; those of at least 2,000,000 microseconds are \
+                 read as nanoseconds, as are all while these are the majority, and impossible ones as 0",
                 counted(self.fractions_out_of_range, "packet")
             ));
         }

@@ -520,6 +520,16 @@ fn fractions_of_a_second_beyond_the_resolution_are_counted() {
         assert!(told.contains("3 packets have a fraction of a second beyond the file's resolution"), "{told}");
         let (times, summary) = read_fractions(order, true, &[999_999_999, 1_000_000_000]);
         assert_eq!((times, summary.fractions_out_of_range), (vec![999_999_999, 1_000_000_000], 1));
+        // Damaged ones among good ones, and among the first.
+        let mut damaged = vec![500_000; 20];
+        damaged[2] = 3_000_000;
+        let mut expected = vec![500_000_000; 20];
+        expected[2] = 3_000_000;
+        let (times, summary) = read_fractions(order, false, &damaged);
+        assert_eq!((times, summary.fractions_out_of_range), (expected.clone(), 1));
+        damaged.swap(0, 2);
+        expected.swap(0, 2);
+        assert_eq!(read_fractions(order, false, &damaged).0, expected);
         // No fraction in any unit.
         let (times, summary) = read_fractions(order, false, &[0x8000_0000, 700_000]);
         assert_eq!((times, summary.fractions_out_of_range), (vec![0, 700_000_000], 1));
