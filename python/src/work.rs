@@ -6,6 +6,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use etcbench::model::external;
 use etcbench::progress::Progress;
 use pyo3::prelude::*;
 
@@ -96,11 +97,14 @@ pub(crate) fn interruptible<T: Send>(
                 && let Err(error) = heard.and_then(|()| py.check_signals())
             {
                 stop.store(true, Ordering::Relaxed);
-                etcbench::model::external::end_all();
+                external::end_all(external::AfterEnd::Unwind);
                 failed = Some(error);
             }
         }
         let ended = py.detach(|| thread.join());
+        if failed.is_some() {
+            external::start_again();
+        }
         match (failed, ended) {
             (Some(error), _) => Err(error),
             (None, Ok(result)) => result.map_err(crate::raised),

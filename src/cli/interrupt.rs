@@ -3,6 +3,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::model::external;
+
 /// Whether a caller handles stop requests itself.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 /// Whether a stop was requested since then.
@@ -50,7 +52,7 @@ pub(super) fn listen() {
             // Erase the progress bar.
             let _ = std::io::Write::write_all(&mut std::io::stderr(), b"\r\x1b[K");
         }
-        complain!("etcbench: stopped by {name}; finished work is kept, and repeating the command resumes from there");
+        complain!("etcbench: stopped by {name}; what a run has finished is kept, and the same command resumes it");
         std::process::exit(128 + signal);
     });
 }
@@ -68,7 +70,7 @@ pub(super) fn end_with_standard_input() {
 
 /// Ends the programs of external models and removes what is not in place yet.
 fn leave_nothing() {
-    crate::model::external::end_all();
+    external::end_all(external::AfterEnd::Exit);
     crate::storage::abandon();
 }
 

@@ -31,9 +31,9 @@ pub(super) enum ModelCommand {
 The program is started several times on generated flows. It must follow the protocol (models/PROTOCOL.md), predict
 the same in any order and batch, be unchanged after saving and loading, reproduce its fit with the same seed or
 declare that it may not, be wrong if its training labels are permuted, not answer repeated rows faster if it claims a
-latency, and leave no processes behind. With --experiment it is instead fitted twice on the first split of every
-variant, once with every training label changed: if it is then still right, it knows labels that it was not given, such
-as from its weights.")]
+latency, and leave no processes behind. With --experiment it is instead fitted on the first split of every variant, once
+as it is and up to six times with permuted training labels: if it is then still right every time, it knows labels that
+it was not given, such as from its weights.")]
 pub(super) struct CheckArguments {
     /// The model's name: the name of its folder in models/.
     name: String,

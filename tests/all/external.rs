@@ -259,28 +259,16 @@ fn a_fit_that_was_killed_goes_on_from_its_checkpoint_and_one_that_failed_does_no
     let project = project();
     let run = ["run", "experiments/points.toml", "--checkpoint-seconds", "0", "--set", "model.faulty.fault=resumes"];
     let artifacts = || fs::read_dir(project.path("results/cache/artifacts")).into_iter().flatten().count();
-    let mut child = Command::new(assert_cmd::cargo::cargo_bin("etcbench"))
-        .args(run)
-        .current_dir(project.path(""))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
     // Kept with the file of the last step, not only with the one that is about to replace it.
     let is_kept = || {
         let entries = fs::read_dir(project.path("results/cache/artifacts")).into_iter().flatten().flatten();
-        entries.filter_map(|entry| fs::read(entry.path()).ok()).any(|content| {
+        // What is still being written does not count.
+        let whole = entries.filter(|entry| !entry.file_name().to_string_lossy().starts_with(".partial-"));
+        whole.filter_map(|entry| fs::read(entry.path()).ok()).any(|content| {
             let name = b"\"file/step\"";
             content.windows(name.len()).any(|bytes| bytes == name)
         })
     };
-    let begun = Instant::now();
-    while !is_kept() && begun.elapsed() < Duration::from_secs(60) {
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    assert!(is_kept());
-    child.kill().unwrap();
-    child.wait().unwrap();
     // Where the program began, by its notes, or by its standard error if it failed.
     let step = || -> u32 {
         let mut folders = fs::read_dir(project.path("results")).unwrap().map(|entry| entry.unwrap().path());
@@ -290,16 +278,88 @@ fn a_fit_that_was_killed_goes_on_from_its_checkpoint_and_one_that_failed_does_no
         let after = text.split("begun at step ").nth(1).unwrap();
         after.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap()
     };
-    project.done(&run);
-    assert!(step() > 0);
-    assert_eq!(artifacts(), 0, "the checkpoint of a stored fit is removed");
-    let crash = [&run[..], &["--set", "model.faulty.where=crash"]].concat();
-    for _ in 0..2 {
-        assert_eq!(project.etcbench(&crash).status.code(), Some(1));
-        assert_eq!(step(), 0);
+    // SIGTERM removes the program's folders, and with many files that takes a while.
+    for (signal, place) in [("-KILL", "model.faulty.where=anywhere"), ("-TERM", "model.faulty.where=many_files")] {
+        let run = [&run[..], &["--set", place]].concat();
+        let mut child = Command::new(assert_cmd::cargo::cargo_bin("etcbench"))
+            .args(&run)
+            .current_dir(project.path(""))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let begun = Instant::now();
+        while !is_kept() && begun.elapsed() < Duration::from_secs(60) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert!(is_kept(), "{signal}");
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        child.wait().unwrap();
+        project.done(&run);
+        assert!(step() > 0, "{signal}");
+        assert_eq!(artifacts(), 0, "the checkpoint of a stored fit is removed");
+    }
+    // Failures during the fit, and afterwards.
+    for place in ["model.faulty.where=crash", "model.faulty.where=predict"] {
+        for _ in 0..2 {
+            assert_eq!(project.etcbench(&[&run[..], &["--set", place]].concat()).status.code(), Some(1));
+            assert_eq!(step(), 0, "{place}");
+        }
+        assert_eq!(artifacts(), 0, "{place}");
     }
     project.done(&[&run[..2], &["--no-cache", "--set", "model.faulty.fault=resumes"]].concat());
     assert_eq!(step(), 0);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_in_place_of_the_checkpoint_folder_leads_nowhere() {
+    if !has_python() {
+        return;
+    }
+    let project = project();
+    let labels = format!("model.faulty.where={}", project.path("data/points").display());
+    let fault = "model.faulty.fault=linked_checkpoint";
+    let run = ["run", "experiments/points.toml", "--checkpoint-seconds", "0", "--set", fault, "--set", &labels];
+    let mut child = Command::new(assert_cmd::cargo::cargo_bin("etcbench"))
+        .args(run)
+        .current_dir(project.path(""))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Everything that is kept at any time during the fit.
+    let name = b"points.csv";
+    while child.try_wait().unwrap().is_none() {
+        let entries = fs::read_dir(project.path("results/cache/artifacts")).into_iter().flatten().flatten();
+        for content in entries.filter_map(|entry| fs::read(entry.path()).ok()) {
+            assert!(!content.windows(name.len()).any(|bytes| bytes == name), "the labels are in the checkpoint");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let output = child.wait_with_output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    let mut folders = fs::read_dir(project.path("results")).unwrap().map(|entry| entry.unwrap().path());
+    let run = folders.find_map(|path| fs::read_to_string(path.join("run.json")).ok()).unwrap();
+    assert!(run.contains("its last checkpoint was not kept: ") && run.contains("is no longer a folder"), "{run}");
+}
+
+#[test]
+fn members_of_an_ensemble_that_are_one_model_have_checkpoints_of_their_own() {
+    if !has_python() {
+        return;
+    }
+    let project = every_stage::project();
+    add_model(&project, "tests/fixtures/external/faulty", "faulty");
+    let experiment = small_experiment("small", "kind", &["ensemble"], [2, 24])
+        + "[model.ensemble]\nof = [\"faulty\"]\n[model.faulty]\ninput = [\"bytes\", \"statistics\"]\n\
+           fault = \"resumes\"\n";
+    project.write("experiments/small.toml", experiment);
+    let told = told(&project, &["run", "experiments/small.toml", "--checkpoint-seconds", "0"]);
+    let run = fs::read_to_string(project.path("results/small-small-full/run.json")).unwrap();
+    assert_eq!(run.matches("begun at step 0").count(), 2, "{told}");
+    assert_eq!(run.matches("begun at step ").count(), 2, "{run}");
 }
 
 #[test]

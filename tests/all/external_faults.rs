@@ -61,6 +61,13 @@ const FAULTS: &[Fault] = &[
     fault("whole_numbers", "invalid_answer", &["<i8"]),
     fault("fortran", "invalid_answer", &["Fortran order"]),
     fault("saved_link", "invalid_answer", &["neither a file nor a folder"]),
+    Fault {
+        name: "linked_save",
+        keys: &["where=\"/etc\""],
+        kind: "invalid_answer",
+        words: &["already in the scratch"],
+    },
+    Fault { name: "swapped_save", keys: &["where=\"/etc\""], kind: "invalid_answer", words: &["no longer a folder"] },
     fault("batch", "depends_on_batch", &["batch normalisation"]),
     fault("order", "depends_on_batch", &["another order"]),
     fault("random", "depends_on_batch", &["drawn at random"]),
@@ -291,9 +298,15 @@ fn a_program_sees_no_test_labels_no_flow_ids_and_nothing_of_our_process() {
     }
     let (project, _) = marked();
     let held = confinement(&project);
-    // A shell that leaves a file with the labels open, as a notebook or a scheduler may.
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let is_root = status.lines().any(|line| line.starts_with("CapEff") && !line.ends_with("\t0000000000000000"));
+    let dropped = is_root && held.contains("no capabilities over other processes");
+    // A shell that leaves a file with the labels open, as a notebook or a scheduler may, and an inheritable capability,
+    // as a container may.
+    let script = "exec 9< data/points/points.csv; setpriv --inh-caps +sys_ptrace true && \
+                  exec setpriv --inh-caps +sys_ptrace --ambient-caps +sys_ptrace \"$0\" \"$@\"; exec \"$0\" \"$@\"";
     let output = Command::new("sh")
-        .args(["-c", "exec 9< data/points/points.csv; exec \"$0\" \"$@\""])
+        .args(["-c", script])
         .arg(assert_cmd::cargo::cargo_bin("etcbench"))
         .args(["run", "experiments/points.toml", "--set", "model.faulty.fault=look_around"])
         .current_dir(project.path(""))
@@ -348,6 +361,15 @@ fn a_program_sees_no_test_labels_no_flow_ids_and_nothing_of_our_process() {
     assert_eq!(keys, known);
     // The protocol's stream, saved aside, and what lists the folder: not the file of labels.
     assert!(seen["files"].as_u64().unwrap() <= 2, "{seen}");
+    if dropped {
+        let file_capabilities = (1 << 0) | (1 << 1) | (1 << 3) | (1 << 4);
+        for (name, mask) in
+            ["inherited", "permitted", "effective", "ambient"].iter().zip(seen["capabilities"].as_array().unwrap())
+        {
+            let mask = u64::from_str_radix(mask.as_str().unwrap(), 16).unwrap();
+            assert_eq!(mask & !file_capabilities, 0, "{name}: {seen}");
+        }
+    }
     // It sees that this process runs, but reads neither its memory, where the labels are, nor its environment.
     assert!(seen["processes"].as_u64().unwrap() >= 1, "{seen}");
     if held.contains("files restricted by Landlock, no capabilities over other processes") {

@@ -228,9 +228,9 @@ impl<'a> FitArtifacts<'a> {
         Self { cache, fit_key, not_needed: Mutex::default() }
     }
 
-    /// Removes the artifacts that are no longer needed. Call it after the fit is stored.
-    pub(crate) fn remove_not_needed(self) {
-        for key in self.not_needed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+    /// Removes the artifacts that are no longer needed. Call it after the fit is stored, or has failed.
+    pub(crate) fn remove_not_needed(&self) {
+        for key in self.not_needed.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             if let Some(path) = self.cache.path(ARTIFACTS, &key) {
                 let _ = std::fs::remove_file(path);
             }

@@ -6,6 +6,8 @@ use std::path::Path;
 use etcbench_feature::npy_header;
 use ndarray::Array2;
 
+use super::folder;
+
 /// Size of the longest header that is read.
 const LONGEST_HEADER: usize = 1 << 16;
 
@@ -49,7 +51,7 @@ pub(super) fn read_matrix(path: &Path, shape: [usize; 2]) -> Result<Array2<f64>,
     if !found.is_file() {
         return Err("it is not a regular file".to_owned());
     }
-    let mut file = std::fs::File::open(path).map_err(|error| error.to_string())?;
+    let mut file = folder::open_file(path).map_err(|error| error.to_string())?.into_reader();
     let mut start = [0; 10];
     file.read_exact(&mut start).map_err(|_| "it is not a .npy file: it is too short".to_owned())?;
     if start[..6] != *b"\x93NUMPY" {

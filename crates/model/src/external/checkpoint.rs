@@ -1,13 +1,18 @@
 //! A program's checkpoint folder. The folder itself is removed with the program, so its content is kept in the store of
 //! artifacts while a fit runs, and is there again when the same fit is begun after this process was killed. A fit that
 //! fails starts anew: its checkpoint may be the reason.
+//!
+//! The program may replace the folder or a file in it by a link at any moment, so it is filled before the program
+//! starts, and read without following links (see `folder`).
 
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
+use super::confine;
+use super::folder::{self, Listed};
 use super::package::Package;
 use super::saved;
-use crate::{ArtifactStore, ModelArchive, ModelError};
+use crate::{ArtifactStore, Input, ModelArchive, ModelError};
 use etcbench_storage::Determinants;
 use etcbench_storage::progress::Progress;
 
@@ -15,6 +20,13 @@ use etcbench_storage::progress::Progress;
 const FORMAT: u32 = 1;
 /// The metadata key of the seconds that the fit took before it was interrupted.
 const EARLIER: &str = "earlier_seconds";
+
+/// What is fitted.
+pub(super) struct Fitted<'a> {
+    pub package: &'a Package,
+    pub input: Input,
+    pub parameters: &'a serde_json::Value,
+}
 
 /// The checkpoints of one fit.
 pub(super) struct Checkpoints<'a> {
@@ -27,27 +39,33 @@ pub(super) struct Checkpoints<'a> {
     start: Instant,
     /// Time that the fit took before it was interrupted.
     earlier: Duration,
-    /// The files as they were last kept: name, length, time of change.
-    kept: Vec<(PathBuf, u64, Option<SystemTime>)>,
+    /// The files as they were last kept.
+    kept: Vec<Listed>,
+    /// Why nothing has been kept since a look failed.
+    problem: Option<String>,
 }
 
 impl<'a> Checkpoints<'a> {
-    /// Fills `folder` with the checkpoint of the same fit, if it was interrupted; `None` if the store keeps none.
+    /// Fills `folder`, whose program does not run yet, with the checkpoint of the same fit, if it was interrupted;
+    /// `None` if the store keeps none.
     ///
     /// # Errors
     /// The folder cannot be written to.
     pub(super) fn open(
         store: &'a dyn ArtifactStore,
-        package: &Package,
+        fitted: Fitted<'_>,
         folder: PathBuf,
         progress: &'a dyn Progress,
     ) -> Result<Option<Self>, ModelError> {
         let (Some(interval), Some(fit)) = (store.checkpoint_interval(), store.fit_key()) else { return Ok(None) };
-        // Several members of an ensemble share a fit's key.
+        let Fitted { package, input, parameters } = fitted;
+        // The members of an ensemble share a fit's key, and may be one model with several inputs.
         let key = Determinants::of("external checkpoint", FORMAT)
             .and("fit", fit)
             .and("name", &package.name)
             .and("model", &package.identity())
+            .and("input", &input)
+            .and("parameters", parameters)
             .key();
         let now = Instant::now();
         let mut checkpoints = Self {
@@ -60,15 +78,21 @@ impl<'a> Checkpoints<'a> {
             start: now,
             earlier: Duration::ZERO,
             kept: Vec::new(),
+            problem: None,
         };
         if let Some(archive) = store.get(&checkpoints.key).and_then(|bytes| ModelArchive::from_bytes(&bytes).ok()) {
             saved::restore(&archive, &checkpoints.folder)?;
             let seconds = archive.metadata.get(EARLIER).and_then(|seconds| seconds.parse().ok()).unwrap_or_default();
             checkpoints.earlier = Duration::try_from_secs_f64(seconds).unwrap_or_default();
-            checkpoints.kept = files(&checkpoints.folder);
+            checkpoints.kept = folder::list(&checkpoints.folder).unwrap_or_default();
             progress.note(&format!("{}: resuming from its checkpoint", package.name));
         }
         Ok(Some(checkpoints))
+    }
+
+    /// Starts the time of the fit.
+    pub(super) fn begin(&mut self) {
+        self.start = Instant::now();
     }
 
     /// Returns the seconds that the fit took before it was interrupted.
@@ -82,21 +106,37 @@ impl<'a> Checkpoints<'a> {
             return;
         }
         self.looked = Instant::now();
-        let found = files(&self.folder);
-        if found.is_empty() || found == self.kept {
-            return;
+        let kept = folder::list(&self.folder).and_then(|found| {
+            if found.is_empty() || found == self.kept {
+                return Ok(());
+            }
+            let bytes = self.packed();
+            // Files that `end_all` has removed meanwhile are missing in what was read.
+            confine::return_unless_ended();
+            self.kept = found;
+            self.store.put(&self.key, &bytes?);
+            self.problem = None;
+            Ok(())
+        });
+        if let Err(problem) = kept {
+            // A file may be replaced while it is read; the next look finds the new one.
+            self.progress.note(&format!("its checkpoint is not kept: {problem}"));
+            self.problem = Some(problem);
         }
+    }
+
+    /// Returns why the last checkpoint was not kept, if it was not.
+    pub(super) fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
+    }
+
+    /// Returns the folder's content as the bytes of an archive.
+    fn packed(&self) -> Result<Vec<u8>, String> {
         let mut archive = ModelArchive::default();
         let seconds = (self.earlier + self.start.elapsed()).as_secs_f64();
         archive.metadata.insert(EARLIER.to_owned(), seconds.to_string());
-        let kept = saved::collect(&self.folder, &self.folder, &mut 0, &mut archive)
-            .and_then(|()| archive.to_bytes().map_err(|error| error.to_string()));
-        match kept {
-            Ok(bytes) => self.store.put(&self.key, &bytes),
-            // A file may be replaced while it is read; the next look finds the new one.
-            Err(problem) => self.progress.note(&format!("its checkpoint is not kept: {problem}")),
-        }
-        self.kept = found;
+        saved::collect(&self.folder, &mut archive)?;
+        archive.to_bytes().map_err(|error| error.to_string())
     }
 
     /// Removes what is kept: when the fit is stored, or at once if it failed.
@@ -107,21 +147,4 @@ impl<'a> Checkpoints<'a> {
         }
         self.store.remove(&self.key);
     }
-}
-
-/// Returns the regular files below a folder, sorted.
-fn files(folder: &Path) -> Vec<(PathBuf, u64, Option<SystemTime>)> {
-    let mut found = Vec::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
-            match entry.metadata() {
-                Ok(metadata) if metadata.is_dir() && found.len() < 10_000 => folders.push(entry.path()),
-                Ok(metadata) => found.push((entry.path(), metadata.len(), metadata.modified().ok())),
-                Err(_) => {}
-            }
-        }
-    }
-    found.sort();
-    found
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use ndarray::Array2;
 use rand::seq::SliceRandom;
 
-use super::checkpoint::Checkpoints;
+use super::checkpoint::{self, Checkpoints};
 use super::confine::Confinement;
 use super::failure::{Failure, FailureKind};
 use super::keys::{Limits, parameters, refused};
@@ -18,7 +18,7 @@ use super::message::{Examples as Rows, Fit, Reply, Request};
 use super::package::{PATH, Package};
 use super::processes::{Usage, free_memory};
 use super::rows::{Shape, write_arrays};
-use super::session::{Allowance, Ending, Listener, Session, Start, Told, remove};
+use super::session::{Allowance, Ending, Folders, Listener, Session, Start, Told, not_started, remove};
 use super::{PROTOCOL, answer, array, build, digest, saved};
 use crate::input::data;
 use crate::stored::broken;
@@ -122,9 +122,10 @@ impl External {
         };
         let device = if package.manifest.needs.gpu == Gpu::Required { Device::best().0 } else { Device::Cpu };
         let class_names: Vec<String> = stored::json(archive, "class_names")?;
-        let (mut session, described) = model.start(device, &mut Told::default(), &Silent)?;
-        let folder = session.data().join("saved");
+        let folders = Folders::new(package).map_err(failed)?;
+        let folder = folders.data().join("saved");
         saved::restore(archive, &folder)?;
+        let (mut session, described) = model.start(device, folders, &mut Told::default(), &Silent)?;
         let request = Request::Load {
             folder: &folder,
             input: model.input,
@@ -146,7 +147,7 @@ impl External {
     }
 
     fn allowance(&self, seconds: f64) -> Allowance {
-        Allowance { seconds, memory: self.limits.memory.or_else(free_memory) }
+        Allowance { seconds, earlier_seconds: 0.0, memory: self.limits.memory.or_else(free_memory) }
     }
 
     /// Returns the device's name for the program, which only sees the GPU that it may use.
@@ -165,18 +166,12 @@ impl External {
     fn start(
         &self,
         device: Device,
+        folders: Folders,
         told: &mut Told,
         progress: &dyn Progress,
     ) -> Result<(Session, Described), ModelError> {
         let package = self.package;
-        let versions = package.versions().map_err(|problem| {
-            failed(Failure {
-                model: package.name.clone(),
-                kind: FailureKind::NotStarted,
-                problem,
-                standard_error: Vec::new(),
-            })
-        })?;
+        let versions = package.versions().map_err(|problem| failed(not_started(package, problem)))?;
         build::build(package, progress).map_err(failed)?;
         check_weights_once(package)?;
         let uses_card = self.device_name(device)? != "cpu";
@@ -188,7 +183,7 @@ impl External {
         let memory = self.limits.memory.filter(|_| !uses_card);
         let own_processes = self.own_processes;
         let start = Start { package, threads: self.threads(), card, memory, own_processes };
-        let mut session = Session::start(&start).map_err(failed)?;
+        let mut session = Session::start(&start, folders).map_err(failed)?;
         let describe = Request::Describe { protocols: &[PROTOCOL], etcbench: env!("CARGO_PKG_VERSION") };
         let allowance = self.allowance(self.limits.start);
         let reply = session.ask(&describe, "description", allowance, told, progress).map_err(failed)?;
@@ -272,7 +267,7 @@ impl External {
     ) -> Result<Array2<f64>, ModelError> {
         fitted.asked += 1;
         let number = fitted.asked;
-        let path = |what: &str| fitted.session.data().join(format!("predict-{number}-{what}.npy"));
+        let path = |what: &str| fitted.session.folders().data().join(format!("predict-{number}-{what}.npy"));
         let arrays = write_arrays(self.package, examples, self.input, path)?;
         let answer = fitted.session.scratch_file(&format!("answer-{number}.npy"));
         let request = Request::Predict { rows: examples.rows.len(), arrays: &arrays, answer: &answer };
@@ -309,12 +304,15 @@ impl Classifier for External {
         let mut told = Told::default();
         let device = self.device_name(context.device)?;
         let started = Instant::now();
-        let (mut session, described) = self.start(context.device, &mut told, context.progress)?;
+        let folders = Folders::new(package).map_err(failed)?;
+        let (data_folder, scratch, checkpoint) = (folders.data(), folders.scratch(), folders.checkpoint());
+        let what = checkpoint::Fitted { package, input: self.input, parameters: &self.parameters };
+        let mut kept = Checkpoints::open(context.artifacts, what, checkpoint.clone(), context.progress)?;
+        let (mut session, described) = self.start(context.device, folders, &mut told, context.progress)?;
         let start_seconds = started.elapsed().as_secs_f64();
         let writing = Instant::now();
-        let folder = session.data();
         let rows = |part: &str, examples: Examples<'_>| -> Result<Rows, ModelError> {
-            let path = |what: &str| folder.join(format!("{part}-{what}.npy"));
+            let path = |what: &str| data_folder.join(format!("{part}-{what}.npy"));
             let arrays = write_arrays(package, examples, self.input, path)?;
             let labels = path("labels");
             let values: Vec<u32> = examples.labels();
@@ -329,9 +327,7 @@ impl Classifier for External {
         let fitting = Instant::now();
         let features = training.features;
         let shape = Shape::of(training, self.input);
-        let scratch = session.scratch();
-        let checkpoint = scratch.join("checkpoint");
-        let mut kept = Checkpoints::open(context.artifacts, package, checkpoint.clone(), context.progress)?;
+        kept.iter_mut().for_each(Checkpoints::begin);
         let earlier = kept.as_ref().map_or(0.0, Checkpoints::earlier_seconds);
         let request = Request::Fit(Box::new(Fit {
             training: &of_training,
@@ -344,14 +340,14 @@ impl Classifier for External {
             seed: context.seed,
             device,
             threads: self.threads(),
-            seconds: self.limits.fit,
+            seconds: (self.limits.fit - earlier).max(0.0),
             scratch: &scratch,
             checkpoint: &checkpoint,
         }));
-        let left = (self.limits.fit - earlier).max(0.001);
+        let allowance = Allowance { earlier_seconds: earlier, ..self.allowance(self.limits.fit) };
         let mut look = || kept.iter_mut().for_each(Checkpoints::look);
         let mut listener = Listener { told: &mut told, progress: context.progress, look: &mut look };
-        let reply = session.ask_and_look(&request, "fitted", self.allowance(left), &mut listener);
+        let reply = session.ask_and_look(&request, "fitted", allowance, &mut listener);
         let seconds = reply.and_then(|reply| match reply {
             Reply::Fitted { seconds: Some(seconds) } if is_no_time(seconds) => {
                 Err(session.failure(FailureKind::Protocol, "its `fitted` has `seconds` of 0, below 0, or not finite"))
@@ -361,6 +357,9 @@ impl Classifier for External {
         });
         kept.iter().for_each(|kept| kept.end(seconds.is_err()));
         let fit_seconds = seconds.map_err(failed)?;
+        if let Some(problem) = kept.as_ref().and_then(Checkpoints::problem) {
+            told.notes.push(format!("{}: its last checkpoint was not kept: {problem}", package.name));
+        }
         let stage = |stage: &str, wall_seconds: f64| StageTime {
             stage: stage.to_owned(),
             wall_seconds,
@@ -435,18 +434,24 @@ impl Classifier for External {
     fn save(&self) -> Result<ModelArchive, ModelError> {
         let mut fitted = self.fitted()?;
         let folder = fitted.session.scratch_file("saved");
-        std::fs::create_dir_all(&folder)
-            .map_err(|error| data(&self.package.name, format!("{}: {error}", folder.display())))?;
+        std::fs::create_dir(&folder).map_err(|error| match error.kind() {
+            std::io::ErrorKind::AlreadyExists => {
+                let problem = "`save`: its folder `saved` was already in the scratch folder";
+                failed(fitted.session.failure(FailureKind::InvalidAnswer, problem))
+            }
+            _ => data(&self.package.name, format!("{}: {error}", folder.display())),
+        })?;
         let allowance = self.allowance(self.limits.predict);
         fitted
             .session
             .ask(&Request::Save { folder: &folder }, "saved", allowance, &mut Told::default(), &Silent)
             .map_err(failed)?;
         let mut archive = ModelArchive::default();
-        let mut total = 0;
-        saved::collect(&folder, &folder, &mut total, &mut archive).map_err(|problem| {
+        saved::collect(&folder, &mut archive).map_err(|problem| {
             failed(fitted.session.failure(FailureKind::InvalidAnswer, format!("`save`: {problem}")))
         })?;
+        // The next `save` creates it anew; if the program keeps it from being removed, that one fails.
+        let _ = std::fs::remove_dir_all(&folder);
         let mut put = |key: &str, value: &str| archive.metadata.insert(key.to_owned(), value.to_owned());
         put("model", &self.package.name);
         put("implementation", Implementation::default().name());

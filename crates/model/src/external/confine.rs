@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -71,15 +72,52 @@ impl Drop for Removed {
     }
 }
 
-/// Ends the programs of all external models immediately and removes their temporary folders; for a process that is
-/// about to exit.
-pub fn end_all() {
+/// What follows after [`end_all`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum AfterEnd {
+    /// This process exits; until then, threads that use a model wait.
+    Exit = 1,
+    /// Threads that use a model unwind; [`start_again`] follows.
+    Unwind = 2,
+}
+
+/// The value of [`AfterEnd`] since [`end_all`]; 0 before.
+static ENDED: AtomicU8 = AtomicU8::new(0);
+
+/// Ends the programs of all external models immediately and removes their temporary folders. That is no failure of
+/// theirs: nothing is recorded of it, and checkpoints are kept as they are.
+pub fn end_all(after: AfterEnd) {
+    ENDED.store(after as u8, Ordering::SeqCst);
     for leader in RUNNING.lock().unwrap_or_else(PoisonError::into_inner).iter() {
         processes::kill_group(*leader);
     }
     for folder in FOLDERS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
         // What cannot be removed remains in the system's folder for temporary files.
         let _ = std::fs::remove_dir_all(folder);
+    }
+}
+
+/// Permits models to be started again after [`end_all`].
+pub fn start_again() {
+    ENDED.store(0, Ordering::SeqCst);
+}
+
+/// Returns whether [`end_all`] has been called.
+pub(super) fn is_ended() -> bool {
+    ENDED.load(Ordering::SeqCst) != 0
+}
+
+/// Does not return after [`end_all`], so that its effects are not taken for those of a program.
+pub(super) fn return_unless_ended() {
+    let ended = ENDED.load(Ordering::SeqCst);
+    if ended == AfterEnd::Unwind as u8 {
+        std::panic::resume_unwind(Box::new(AfterEnd::Unwind));
+    }
+    if ended == AfterEnd::Exit as u8 {
+        loop {
+            std::thread::park();
+        }
     }
 }
 
@@ -153,6 +191,7 @@ pub(super) struct Running {
 /// # Errors
 /// Why it cannot be started, on one line.
 pub(super) fn start(launch: &Launch<'_>) -> Result<Running, String> {
+    return_unless_ended();
     let means = means();
     let package = launch.package;
     let mut arguments: Vec<String> = Vec::new();
@@ -240,6 +279,9 @@ fn spawn(
         };
         let leader = child.id();
         RUNNING.lock().unwrap_or_else(PoisonError::into_inner).insert(leader);
+        if is_ended() {
+            processes::kill_group(leader);
+        }
         let streams = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let _ = tell.send(Ok((leader, streams)));
         let status = child.wait();
@@ -351,7 +393,9 @@ enum Capabilities {
 
 /// Options of `setpriv` with which root keeps the access to files of other users that it has by default, which Landlock
 /// restricts, but loses the memory and environment of other processes, devices and mounts.
-const DROPPING: [&str; 2] = ["--bounding-set", "-all,+chown,+dac_override,+fowner,+fsetid"];
+/// What is inheritable is not limited by the bounding set.
+const DROPPING: [&str; 4] =
+    ["--inh-caps=-all", "--ambient-caps=-all", "--bounding-set", "-all,+chown,+dac_override,+fowner,+fsetid"];
 
 impl Means {
     /// Returns whether `unshare` writes its user maps, which Landlock must permit.

@@ -15,6 +15,7 @@ mod classifier;
 mod confine;
 mod digest;
 mod failure;
+mod folder;
 mod keys;
 mod landlocked;
 mod manifest;
@@ -28,7 +29,7 @@ mod versions;
 
 pub use array::write_array;
 pub use check::{Finding, Standing, Task, check, check_on};
-pub use confine::{Confinement, end_all};
+pub use confine::{AfterEnd, Confinement, end_all, start_again};
 pub use failure::{Failure, FailureKind};
 pub use manifest::{Gpu, Limits, Manifest, Needs, Weights};
 pub use package::{Package, names, set_project};

@@ -2,6 +2,7 @@
 
 use std::path::{Component, Path};
 
+use super::folder::{self, Entry};
 use crate::stored::broken;
 use crate::{ModelArchive, ModelError, Tensor, TensorData};
 
@@ -10,7 +11,7 @@ const FILE: &str = "file/";
 /// Maximum size of a saved model in bytes.
 const MOST_SAVED: u64 = 8 << 30;
 
-/// Writes the files of a stored model into `folder`.
+/// Writes the files of a stored model into `folder`, which no program can change meanwhile.
 pub(super) fn restore(archive: &ModelArchive, folder: &Path) -> Result<(), ModelError> {
     let problem = |path: &Path, error: std::io::Error| broken(format!("{}: {error}", path.display()));
     std::fs::create_dir_all(folder).map_err(|error| problem(folder, error))?;
@@ -30,26 +31,21 @@ pub(super) fn restore(archive: &ModelArchive, folder: &Path) -> Result<(), Model
     Ok(())
 }
 
-/// Reads the files that a program saved.
-pub(super) fn collect(root: &Path, folder: &Path, total: &mut u64, archive: &mut ModelArchive) -> Result<(), String> {
-    let problem = |path: &Path, error: std::io::Error| format!("{}: {error}", path.display());
-    for entry in std::fs::read_dir(folder).map_err(|error| problem(folder, error))? {
-        let path = entry.map_err(|error| problem(folder, error))?.path();
-        let found = std::fs::symlink_metadata(&path).map_err(|error| problem(&path, error))?;
-        let name = path.strip_prefix(root).unwrap_or(&path).to_str().map(|name| format!("{FILE}{name}"));
-        let name = name.ok_or("a file name is not valid UTF-8")?;
-        if found.is_dir() {
-            collect(root, &path, total, archive)?;
-        } else if found.is_file() {
-            *total += found.len();
-            if *total > MOST_SAVED || archive.tensors.len() > 10_000 {
-                return Err(format!("over {} GiB, or over 10000 files", MOST_SAVED >> 30));
-            }
-            let content = std::fs::read(&path).map_err(|error| problem(&path, error))?;
-            archive.tensors.insert(name, Tensor::u8(content));
-        } else {
-            return Err(format!("{name} is neither a file nor a folder"));
+/// Reads the files that a program has written to a folder, which it may still change.
+pub(super) fn collect(folder: &Path, archive: &mut ModelArchive) -> Result<(), String> {
+    let mut total = 0;
+    folder::walk(folder, &mut |entry: &Entry<'_>| {
+        let name = entry.path.to_str().ok_or("a file name is not valid UTF-8")?;
+        if !entry.is_file() {
+            return Err(format!("{FILE}{name} is neither a file nor a folder"));
         }
-    }
-    Ok(())
+        let problem = |error: std::io::Error| format!("{FILE}{name}: {error}");
+        let opened = entry.open().map_err(problem)?;
+        total += opened.length;
+        if total > MOST_SAVED {
+            return Err(format!("over {} GiB", MOST_SAVED >> 30));
+        }
+        archive.tensors.insert(format!("{FILE}{name}"), Tensor::u8(opened.read().map_err(problem)?));
+        Ok(())
+    })
 }

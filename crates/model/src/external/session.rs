@@ -65,8 +65,9 @@ pub(super) struct Listener<'a> {
 /// The limits of a request.
 #[derive(Clone, Copy)]
 pub(super) struct Allowance {
-    /// Maximum time until the answer.
+    /// Maximum time until the answer, and the time that already counts towards it.
     pub seconds: f64,
+    pub earlier_seconds: f64,
     /// Maximum memory of all its processes together, in bytes.
     pub memory: Option<u64>,
 }
@@ -83,10 +84,49 @@ pub(super) struct Session {
     mark: String,
     /// The program's restrictions.
     pub confinement: Confinement,
-    /// Removes the folders if this process is terminated during the session.
+    /// Removed with the session, after its processes.
+    folders: Folders,
+}
+
+/// The folders for data and scratch, removed when this is dropped.
+pub(super) struct Folders {
+    /// Removes them if this process is terminated before.
     _removed: confine::Removed,
-    /// The folders for data and scratch; removed with the session, after its processes.
-    folders: TemporaryFolder,
+    folder: TemporaryFolder,
+}
+
+impl Folders {
+    /// Creates the folders for a program that is not running yet.
+    pub(super) fn new(package: &Package) -> Result<Self, Failure> {
+        let problem = |error: std::io::Error| not_started(package, format!("a temporary folder: {error}"));
+        let folder = TemporaryFolder::new(FOLDER_PREFIX).map_err(problem)?;
+        let folders = Self { _removed: confine::Removed::at_the_end(folder.path()), folder };
+        for folder in [folders.data(), folders.scratch(), folders.checkpoint()] {
+            std::fs::create_dir(folder).map_err(problem)?;
+        }
+        Ok(folders)
+    }
+
+    /// Returns the folder for arrays; the program cannot write there.
+    pub(super) fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Returns the folder that the program may write to.
+    pub(super) fn scratch(&self) -> PathBuf {
+        self.folder.path().join("scratch")
+    }
+
+    /// Returns the folder of checkpoints, in the scratch folder.
+    pub(super) fn checkpoint(&self) -> PathBuf {
+        self.scratch().join("checkpoint")
+    }
+}
+
+/// Builds the failure of a program that cannot be started.
+pub(super) fn not_started(package: &Package, problem: String) -> Failure {
+    let model = package.name.clone();
+    Failure { model, kind: FailureKind::NotStarted, problem, standard_error: Vec::new() }
 }
 
 /// How to start a session.
@@ -101,28 +141,15 @@ pub(super) struct Start<'a> {
 
 impl Session {
     /// Starts the program of a package, with its own folders.
-    pub(super) fn start(start: &Start<'_>) -> Result<Self, Failure> {
+    pub(super) fn start(start: &Start<'_>, folders: Folders) -> Result<Self, Failure> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let package = start.package;
-        let not_started = |problem: String| Failure {
-            model: package.name.clone(),
-            kind: FailureKind::NotStarted,
-            problem,
-            standard_error: Vec::new(),
-        };
-        let folders =
-            TemporaryFolder::new(FOLDER_PREFIX).map_err(|error| not_started(format!("a temporary folder: {error}")))?;
-        let removed = confine::Removed::at_the_end(folders.path());
-        for folder in ["data", "scratch", "scratch/checkpoint"] {
-            std::fs::create_dir(folders.path().join(folder))
-                .map_err(|error| not_started(format!("a temporary folder: {error}")))?;
-        }
         let nonce = format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let launch = Launch {
             package,
             command: &package.manifest.run,
-            data: &folders.path().join("data"),
-            scratch: &folders.path().join("scratch"),
+            data: &folders.data(),
+            scratch: &folders.scratch(),
             threads: start.threads,
             card: start.card,
             memory: start.memory,
@@ -130,7 +157,7 @@ impl Session {
             nonce: &nonce,
         };
         let Running { leader, stdin, stdout, stderr, ended, confinement, mark } =
-            confine::start(&launch).map_err(not_started)?;
+            confine::start(&launch).map_err(|problem| not_started(package, problem))?;
         let (requests, to_write) = channel::<String>();
         std::thread::spawn(move || {
             let mut stdin = stdin;
@@ -156,19 +183,13 @@ impl Session {
             usage: Usage::default(),
             mark,
             confinement,
-            _removed: removed,
             folders,
         })
     }
 
-    /// Returns the folder for arrays; the program cannot write there.
-    pub(super) fn data(&self) -> PathBuf {
-        self.folders.path().join("data")
-    }
-
-    /// Returns the folder that the program may write to.
-    pub(super) fn scratch(&self) -> PathBuf {
-        self.folders.path().join("scratch")
+    /// Returns its folders.
+    pub(super) fn folders(&self) -> &Folders {
+        &self.folders
     }
 
     /// Returns the resources that the program has used so far.
@@ -207,6 +228,7 @@ impl Session {
         let answer = self.send(request).and_then(|()| self.wait(expected, allowance, listener));
         self.usage.look(self.leader);
         answer.map_err(|failure| {
+            confine::return_unless_ended();
             self.kill();
             // The last lines on standard error may arrive slightly later than the messages.
             std::thread::sleep(Duration::from_millis(20));
@@ -291,9 +313,13 @@ impl Session {
     /// Checks that the program stays within its limits.
     fn check(&mut self, started: Instant, expected: &str, allowance: Allowance) -> Result<(), Failure> {
         self.usage.look(self.leader);
-        if started.elapsed().as_secs_f64() > allowance.seconds {
-            let problem =
-                format!("no `{expected}` within {} s; raise its limit, or reduce the work", allowance.seconds);
+        let Allowance { seconds, earlier_seconds, .. } = allowance;
+        if earlier_seconds + started.elapsed().as_secs_f64() > seconds {
+            let earlier = match earlier_seconds {
+                0.0 => String::new(),
+                _ => format!(", of which {earlier_seconds:.1} s were before it was interrupted"),
+            };
+            let problem = format!("no `{expected}` within {seconds} s{earlier}; raise its limit, or reduce the work");
             return Err(self.failure(FailureKind::TimeLimit, problem));
         }
         if let Some(limit) = allowance.memory.filter(|&limit| self.usage.memory_bytes > limit) {
@@ -364,7 +390,7 @@ impl Session {
 
     /// Returns the path of a file in the scratch folder.
     pub(super) fn scratch_file(&self, name: &str) -> PathBuf {
-        self.scratch().join(name)
+        self.folders.scratch().join(name)
     }
 }
 
