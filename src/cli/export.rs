@@ -39,7 +39,7 @@ pub(super) fn export(project: &Path, arguments: &ExportArguments) -> anyhow::Res
     let (experiment, variants) = arguments.divided.divide(project)?;
     let staging = WholeFolder::new(folder).with_context(|| format!("{}: cannot write here", folder.display()))?;
     experiment::export(&variants, staging.path())?;
-    staging.put_in_place().with_context(|| folder.display().to_string())?;
+    staging.put_in_empty_place().with_context(|| folder.display().to_string())?;
     let flows: Vec<String> = variants
         .iter()
         .map(|variant| format!("{} of {}", count(variant.features.len(), "flow"), variant.name))

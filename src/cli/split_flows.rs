@@ -54,6 +54,9 @@ pub(super) struct SplitFlowsArguments {
     maximum_packets: Option<u64>,
 }
 
+/// Number of flows from which the last write to the disk takes noticeable time.
+const MANY: u64 = 1000;
+
 /// Writes the flows, and reports for each capture what was read and skipped.
 pub(super) fn split_flows(arguments: &SplitFlowsArguments) -> anyhow::Result<Verdict> {
     let folder = &arguments.output;
@@ -90,8 +93,11 @@ pub(super) fn split_flows(arguments: &SplitFlowsArguments) -> anyhow::Result<Ver
         progress.warn(&format!("{name}: {}; {}", counted(one.flows, "flow"), one.summary));
         (flows, packets, too_short) = (flows + one.flows, packets + one.packets, too_short + one.too_short);
     }
-    progress.end();
+    if flows > MANY {
+        progress.note(&format!("writing {} to the disk", counted(flows, "file")));
+    }
     written.finish()?;
+    progress.end();
     let left_out = match too_short {
         0 => String::new(),
         _ => format!("; {} with fewer packets left out", counted(too_short, "flow")),

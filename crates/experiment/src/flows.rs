@@ -189,8 +189,9 @@ fn generate_if_absent(settings: &Settings, progress: &dyn Progress) -> Result<()
         let staging = WholeFolder::new(&folder).map_err(problem)?;
         (settings.generator)(staging.path(), progress).map_err(ExperimentError::Generate)?;
         // Without a cache there are no claims. If another process was faster, its captures have the same bytes.
-        if !folder.exists() {
-            staging.put_in_place().map_err(problem)?;
+        match staging.put_in_empty_place() {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(problem(error)),
+            _ => {}
         }
     }
     Ok(())
@@ -324,7 +325,7 @@ fn load_datasets(
         warnings.push(format!("{name}: {} is skipped: it duplicates {}", duplicate.file.path, duplicate.used));
     }
     warnings.extend(loaded.captures.iter().filter_map(damage));
-    warnings.extend(datasets.iter().flat_map(|dataset| times(&dataset.definition.name, &loaded.captures)));
+    warnings.extend(datasets.iter().flat_map(|dataset| time_warnings(&dataset.definition.name, &loaded.captures)));
     warnings.extend(loaded.captures.iter().flat_map(label_warnings));
     warnings.extend(dataset::labels_alike(loaded.flows.iter().map(|flow| &flow.labels)));
     warnings.iter().for_each(|warning| progress.warn(warning));
@@ -438,7 +439,7 @@ fn damage(capture: &LoadedCapture) -> Option<String> {
 
 /// Describes the packets of a dataset's captures whose times are out of order or out of range, in one line each:
 /// captures of several interfaces often contain a few.
-fn times(dataset: &str, captures: &[LoadedCapture]) -> Vec<String> {
+fn time_warnings(dataset: &str, captures: &[LoadedCapture]) -> Vec<String> {
     let line = |count: fn(&CaptureSummary) -> u64, total: fn(u64) -> CaptureSummary| {
         let of = captures.iter().filter(|capture| capture.dataset == dataset && count(&capture.summary) > 0);
         let named: Vec<&LoadedCapture> = of.collect();

@@ -275,7 +275,7 @@ fn known_values<'a>(labels: impl Iterator<Item = &'a Labels>) -> KnownValues {
     known
 }
 
-fn told(known: &KnownValues) -> String {
+fn shown(known: &KnownValues) -> String {
     let columns = known.iter().map(|(column, values)| {
         format!("{column} = {}", values.iter().map(String::as_str).collect::<Vec<_>>().join(" | "))
     });
@@ -373,7 +373,7 @@ fn choose<T>(
     // By default, the classes are the values that pass the filter.
     let left = known_values(items.iter().map(&labels).filter(|labels| meets(labels, &selection.filter)));
     if left.is_empty() {
-        return Err(invalid(format!("no flow passes the filter; label values: {}", told(&known))));
+        return Err(invalid(format!("no flow passes the filter; label values: {}", shown(&known))));
     }
     let listed = selection.classes.is_some();
     let classes = resolve(selection, if listed { &known } else { &left })?;
@@ -416,7 +416,7 @@ fn choose<T>(
     let mut rows: Vec<(usize, u32)> = Vec::new();
     for (class, (name, indices)) in classes.keys().zip(&members).enumerate() {
         if indices.is_empty() {
-            return Err(SelectionError::EmptyClass { class: name.clone(), known: told(&left) });
+            return Err(SelectionError::EmptyClass { class: name.clone(), known: shown(&left) });
         }
         match selection.maximum_flows_per_class {
             Some(most) if most < indices.len() => {

@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::OpenOptions;
-use std::io::Write;
+use std::io::{Cursor, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -103,12 +103,12 @@ impl FlowCaptureFolder {
     /// The folder exists or cannot be created; an option is invalid.
     pub fn new(place: &Path, options: FlowCaptureOptions) -> Result<Self, FlowCaptureError> {
         options.flow.validate()?;
-        let told = |source| FlowCaptureError::Write { file: place.display().to_string(), source };
+        let problem = |source| FlowCaptureError::Write { file: place.display().to_string(), source };
         if std::fs::symlink_metadata(place).is_ok() {
-            let problem = "already exists; choose a new folder";
-            return Err(told(std::io::Error::new(std::io::ErrorKind::AlreadyExists, problem)));
+            let exists = std::io::Error::new(std::io::ErrorKind::AlreadyExists, "already exists; choose a new folder");
+            return Err(problem(exists));
         }
-        let folder = storage::WholeFolder::new(place).map_err(told)?;
+        let folder = storage::WholeFolder::new(place).map_err(problem)?;
         Ok(Self { options, folder, stems: HashSet::new(), place: place.to_owned(), most_waiting: MOST_WAITING })
     }
 
@@ -176,13 +176,14 @@ impl FlowCaptureFolder {
         Ok(WrittenFlows { summary, flows: files.flows, packets: files.packets, too_short: files.too_short })
     }
 
-    /// Puts the folder in place.
+    /// Writes everything to the disk and puts the folder in place.
     ///
     /// # Errors
-    /// Any file system error.
+    /// Something is there by now; any file system error.
     pub fn finish(self) -> Result<(), FlowCaptureError> {
         let Self { folder, place, .. } = self;
-        folder.put_in_place().map_err(|source| FlowCaptureError::Write { file: place.display().to_string(), source })
+        let problem = |source| FlowCaptureError::Write { file: place.display().to_string(), source };
+        folder.put_in_empty_place().map_err(problem)
     }
 }
 
@@ -320,33 +321,48 @@ impl FlowFile {
         Ok(())
     }
 
-    /// Rewrites a file of microseconds with nanoseconds; all of it waits afterwards.
+    /// Changes microseconds to nanoseconds in what is written and in what waits.
     fn change_to_nanoseconds(&mut self, folder: &Path) -> Result<(), FlowCaptureError> {
-        if self.begun {
-            let told = |source| FlowCaptureError::Write { file: self.name.clone(), source };
-            let mut whole = std::fs::read(folder.join(&self.name)).map_err(told)?;
-            self.remove(folder)?;
-            whole.append(&mut self.waiting);
-            (self.waiting, self.begun) = (whole, false);
-        }
-        self.waiting[..4].copy_from_slice(&NANOSECONDS.to_le_bytes());
-        let word = |bytes: &[u8], place: usize| {
-            bytes[place..].first_chunk().map_or(0, |word: &[u8; 4]| u32::from_le_bytes(*word))
+        let factor = self.nanoseconds_per_unit as u32;
+        let path = folder.join(&self.name);
+        let changed = match self.begun {
+            true => OpenOptions::new().read(true).write(true).open(path).and_then(|mut file| {
+                file.write_all(&NANOSECONDS.to_le_bytes())?;
+                multiply_fractions(&mut file, FILE_HEADER as u64, factor)?;
+                multiply_fractions(&mut Cursor::new(&mut self.waiting[..]), 0, factor)
+            }),
+            false => {
+                self.waiting[..4].copy_from_slice(&NANOSECONDS.to_le_bytes());
+                multiply_fractions(&mut Cursor::new(&mut self.waiting[..]), FILE_HEADER as u64, factor)
+            }
         };
-        let mut place = FILE_HEADER;
-        while place + RECORD_HEADER <= self.waiting.len() {
-            let fraction = word(&self.waiting, place + 4) * self.nanoseconds_per_unit as u32;
-            self.waiting[place + 4..place + 8].copy_from_slice(&fraction.to_le_bytes());
-            place += RECORD_HEADER + word(&self.waiting, place + 8) as usize;
-        }
         self.nanoseconds_per_unit = 1;
-        Ok(())
+        changed.map_err(|source| FlowCaptureError::Write { file: self.name.clone(), source })
     }
 
     fn remove(&self, folder: &Path) -> Result<(), FlowCaptureError> {
         std::fs::remove_file(folder.join(&self.name))
             .map_err(|source| FlowCaptureError::Write { file: self.name.clone(), source })
     }
+}
+
+/// Multiplies the fractions of a second of all records from `start` on.
+fn multiply_fractions(file: &mut (impl Read + Write + Seek), start: u64, factor: u32) -> std::io::Result<()> {
+    let end = file.seek(SeekFrom::End(0))?;
+    let mut place = start;
+    while place < end {
+        let mut header = [0; RECORD_HEADER];
+        file.seek(SeekFrom::Start(place))?;
+        file.read_exact(&mut header)?;
+        let [_, fraction, length, _] = std::array::from_fn(|word| {
+            let bytes = &header[4 * word..];
+            bytes.first_chunk().map_or(0, |word: &[u8; 4]| u32::from_le_bytes(*word))
+        });
+        file.seek(SeekFrom::Start(place + 4))?;
+        file.write_all(&(fraction * factor).to_le_bytes())?;
+        place += (RECORD_HEADER as u64) + u64::from(length);
+    }
+    Ok(())
 }
 
 /// Lengths of the header of a file and of a record.

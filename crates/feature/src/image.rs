@@ -31,29 +31,29 @@ pub fn write_images<F: Borrow<LabelledFlow>>(
     header: &StoreHeader,
     next: &mut dyn FnMut() -> std::io::Result<Option<F>>,
 ) -> Result<u64, StoreError> {
-    let told = |source| StoreError::Write { file: path.display().to_string(), source };
+    let problem = |source| StoreError::Write { file: path.display().to_string(), source };
     let options = &header.flow_options;
     if options.kept_packets < IMAGE_PACKETS || options.kept_bytes < IMAGE_BYTES {
-        let problem = format!("an image needs {IMAGE_PACKETS} packets of {IMAGE_BYTES} bytes; flows keep fewer");
-        return Err(told(std::io::Error::other(problem)));
+        let lacks = format!("an image needs {IMAGE_PACKETS} packets of {IMAGE_BYTES} bytes; flows keep fewer");
+        return Err(problem(std::io::Error::other(lacks)));
     }
     let mut count = 0;
-    let folder = storage::WholeFolder::new(path).map_err(told)?;
-    while let Some(flow) = next().map_err(told)? {
+    let folder = storage::WholeFolder::new(path).map_err(problem)?;
+    while let Some(flow) = next().map_err(problem)? {
         let flow = flow.borrow();
-        check(header, flow).map_err(std::io::Error::other).map_err(told)?;
+        check(header, flow).map_err(std::io::Error::other).map_err(problem)?;
         let mut place = folder.path().to_owned();
         for column in header.added_columns.iter().rev() {
             place.push(as_name(flow.labels.get(&super::added_key(column)).map_or("none", String::as_str)));
         }
         place.extend(below(&flow.provenance.capture).iter());
         place.push(format!("{}.png", flow.provenance.number));
-        let image = encoded(&flow.flow.packets).map_err(std::io::Error::other).map_err(told)?;
-        let mut file = storage::create_file(&place).map_err(told)?;
-        std::io::Write::write_all(&mut file, &image).map_err(told)?;
+        let image = encoded(&flow.flow.packets).map_err(std::io::Error::other).map_err(problem)?;
+        let mut file = storage::create_file(&place).map_err(problem)?;
+        std::io::Write::write_all(&mut file, &image).map_err(problem)?;
         count += 1;
     }
-    folder.put_in_place().map_err(told)?;
+    folder.put_in_empty_place().map_err(problem)?;
     Ok(count)
 }
 
@@ -76,9 +76,9 @@ fn encoded(packets: &[FlowPacket]) -> Result<Vec<u8>, png::EncodingError> {
             packet.bytes.split_at(usize::from(packet.layout.payload_offset).min(packet.bytes.len()))
         });
         for (bytes, width) in [(headers, HEADERS), (payload, PAYLOAD)] {
-            let there = bytes.len().min(width);
-            pixels.extend_from_slice(&bytes[..there]);
-            pixels.extend(std::iter::repeat_n(0, width - there));
+            let length = bytes.len().min(width);
+            pixels.extend_from_slice(&bytes[..length]);
+            pixels.extend(std::iter::repeat_n(0, width - length));
         }
     }
     let mut file = Vec::new();

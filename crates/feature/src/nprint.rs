@@ -142,13 +142,13 @@ fn write_bits(packet: &FlowPacket, payload: usize, row: &mut Vec<u8>) {
     };
     let data = part(payload_at, payload_at.saturating_add(payload));
     for (bytes, width) in [(ipv4, 60), (ipv6, IPV6_HEADER), (tcp, 60), (udp, 8), (data, payload)] {
-        let there = bytes.len().min(width);
-        for byte in &bytes[..there] {
+        let length = bytes.len().min(width);
+        for byte in &bytes[..length] {
             for bit in (0..8).rev() {
                 row.extend_from_slice(if byte >> bit & 1 == 1 { b",1" } else { b",0" });
             }
         }
-        for _ in 0..8 * (width - there) {
+        for _ in 0..8 * (width - length) {
             row.extend_from_slice(b",-1");
         }
     }

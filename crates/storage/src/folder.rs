@@ -48,11 +48,18 @@ impl WholeFolder {
         self.put_in_place_by(exchange)
     }
 
-    /// Same as [`put_in_place`](Self::put_in_place), but for an empty place that nobody else wants.
-    pub(super) fn put_in_empty_place(self) -> std::io::Result<()> {
-        sync_all(self.path())?;
-        self.partial.rename(&self.place)?;
-        sync_folder(folder_of(&self.place))
+    /// Same as [`put_in_place`](Self::put_in_place), but fails if something is there by now.
+    ///
+    /// # Errors
+    /// Something other than an empty folder is in its place (kind `AlreadyExists`); any file system error.
+    pub fn put_in_empty_place(self) -> std::io::Result<()> {
+        let Self { partial, place, .. } = self;
+        sync_all(partial.path())?;
+        partial.rename(&place).map_err(|error| match place.symlink_metadata() {
+            Ok(_) => std::io::Error::new(std::io::ErrorKind::AlreadyExists, "already exists; choose a new folder"),
+            Err(_) => error,
+        })?;
+        sync_folder(folder_of(&place))
     }
 
     fn put_in_place_by(self, exchange: fn(&Path, &Path) -> bool) -> std::io::Result<()> {
@@ -236,7 +243,14 @@ fn exchange(_: &Path, _: &Path) -> bool {
     false
 }
 
+/// From this number of entries on, the whole file system is synced at once, which takes less time than file by file.
+const MANY: usize = 1000;
+
 fn sync_all(folder: &Path) -> std::io::Result<()> {
+    #[cfg(target_os = "linux")]
+    if std::fs::read_dir(folder)?.nth(MANY).is_some() {
+        return Ok(rustix::fs::syncfs(File::open(folder)?)?);
+    }
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let kind = entry.file_type()?;
@@ -281,6 +295,42 @@ mod tests {
         drop(dropped);
         assert_eq!(names(folder.path()), ["table"]);
         assert_eq!(names(&place), ["new"]);
+    }
+
+    #[test]
+    fn a_folder_made_for_an_empty_place_replaces_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("flows");
+        let whole = || {
+            let whole = WholeFolder::new(&place).unwrap();
+            std::fs::write(whole.path().join("a"), "new").unwrap();
+            whole
+        };
+        let late = whole();
+        std::fs::create_dir(&place).unwrap();
+        std::fs::write(place.join("mine"), "old").unwrap();
+        assert_eq!(late.put_in_empty_place().unwrap_err().kind(), std::io::ErrorKind::AlreadyExists);
+        assert_eq!((names(folder.path()), names(&place)), (vec!["flows".to_owned()], vec!["mine".to_owned()]));
+        std::fs::remove_dir_all(&place).unwrap();
+        let late = whole();
+        std::fs::write(&place, "old").unwrap();
+        assert!(late.put_in_empty_place().is_err());
+        assert_eq!(std::fs::read(&place).unwrap(), b"old");
+        std::fs::remove_file(&place).unwrap();
+        whole().put_in_empty_place().unwrap();
+        assert_eq!(names(&place), ["a"]);
+    }
+
+    #[test]
+    fn a_folder_of_many_files_is_put_in_place_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("flows");
+        let whole = WholeFolder::new(&place).unwrap();
+        for number in 0..MANY + 2 {
+            std::fs::write(whole.path().join(number.to_string()), "x").unwrap();
+        }
+        whole.put_in_place().unwrap();
+        assert_eq!(names(&place).len(), MANY + 2);
     }
 
     #[test]
