@@ -105,7 +105,7 @@ struct SlurmArguments {
     /// Units that each task of an array computes, one after another; useful for many short units.
     #[arg(long, requires = "slurm", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=10_000))]
     units_per_task: Option<u16>,
-    /// Maximum number of tasks of an array that run at the same time.
+    /// Maximum number of tasks that run at the same time, separately for the tasks on GPUs and those on CPUs alone.
     #[arg(long, requires = "slurm", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     tasks_at_once: Option<u32>,
     /// GPUs of each task with a model that can use one, such as 1; deep models then train only on a GPU.

@@ -271,12 +271,12 @@ pub(super) fn gather(
             planned.units.len()
         );
     }
-    let mut of_models: Vec<&UnitRecord> = done.clone();
+    let mut compared: Vec<&UnitRecord> = done.clone();
     if (0..done.len()).any(|number| planned.can_use_gpu(number)) {
         let numbered = done.iter().enumerate().filter(|(number, _)| planned.can_use_gpu(*number));
-        of_models = numbered.map(|(_, record)| *record).collect();
+        compared = numbered.map(|(_, record)| *record).collect();
     }
-    if let Some(pair) = of_models.windows(2).find(|pair| pair[0].device != pair[1].device) {
+    if let Some(pair) = compared.windows(2).find(|pair| pair[0].device != pair[1].device) {
         anyhow::bail!(
             "{}: deep models trained on {} ({}) and on {} ({}); results of different devices cannot be combined in one \
              table; choose one with --device",
@@ -287,7 +287,7 @@ pub(super) fn gather(
             pair[1].host
         );
     }
-    let device = of_models[0].device.parse().map_err(anyhow::Error::msg)?;
+    let device = compared[0].device.parse().map_err(anyhow::Error::msg)?;
     let settings = Settings {
         project: project.to_owned(),
         device,

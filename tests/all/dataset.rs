@@ -315,7 +315,7 @@ fn ctu13_is_labelled_by_netflow_files_with_families_and_by_hosts() {
         &[
             "2 flows with labels, 1 without a class, 1 unmatched (labels of 9/capture20110817.binetflow, \
              at most 3 lines in memory)",
-            "; 9/capture20110817.binetflow: 1 line not used, since the protocol is neither tcp or udp nor known (`quic`: 1)",
+            "; 9/capture20110817.binetflow: 1 line not used, since the protocol is unknown (`quic`: 1)",
             "1 flow of scenario=9 content=headers traffic=botnet family=neris",
             "1 flow of scenario=9 content=headers traffic=normal family=none",
         ],

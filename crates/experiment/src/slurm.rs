@@ -67,12 +67,12 @@ pub enum SlurmError {
     },
     /// `sbatch` succeeded, but its output has no job ID.
     #[error(
-        "sbatch: no job ID in `{said}`; if `squeue --me` shows a new job, cancel it with `scancel --name={name}` \
+        "sbatch: no job ID in `{printed}`; if `squeue --me` shows a new job, cancel it with `scancel --name={name}` \
          before you run the command again"
     )]
     NoId {
         /// What `sbatch` printed.
-        said: String,
+        printed: String,
         /// The job's name.
         name: String,
     },
@@ -169,8 +169,8 @@ pub fn submit(
         let printed = output("sbatch", arguments, script)?;
         let id = job_id(&printed).ok_or_else(|| {
             let name = arguments.iter().find_map(|argument| argument.strip_prefix("--job-name=")).unwrap_or_default();
-            let said = printed.split_whitespace().collect::<Vec<_>>().join(" ");
-            SlurmError::NoId { said, name: name.to_owned() }
+            let printed = printed.split_whitespace().collect::<Vec<_>>().join(" ");
+            SlurmError::NoId { printed, name: name.to_owned() }
         })?;
         submitted.push(id);
         if let Some(submission) = submission {

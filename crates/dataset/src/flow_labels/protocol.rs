@@ -18,11 +18,12 @@ const TCP: [&str; 5] = ["tcp", "6", "6.0", "0x06", "0x6"];
 /// Argus writes `rtp`, `rtcp` and `udt` for UDP with such a payload (argus(5), "proto").
 const UDP: [&str; 7] = ["udp", "17", "17.0", "0x11", "rtp", "rtcp", "udt"];
 /// Protocols below or beside TCP and UDP that published files contain, as Argus, Zeek, nfdump and CICFlowMeter call them.
-const OTHERS: [&str; 42] = [
+const OTHERS: [&str; 46] = [
     "ah",
     "arp",
     "cdp",
     "cftp",
+    "dccp",
     "egp",
     "eigrp",
     "esp",
@@ -31,6 +32,7 @@ const OTHERS: [&str; 42] = [
     "hopopt",
     "icmp",
     "icmp6",
+    "icmpv6",
     "idp",
     "igmp",
     "igp",
@@ -59,7 +61,9 @@ const OTHERS: [&str; 42] = [
     "rsvp",
     "sctp",
     "stp",
+    "udplite",
     "unas",
+    "unknown_transport",
     "vrrp",
 ];
 
@@ -124,7 +128,7 @@ impl fmt::Display for UnknownProtocols {
         let more = if shown < self.count { ", ..." } else { "" };
         write!(
             formatter,
-            "{} not used, since the protocol is neither tcp or udp nor known ({}{more})",
+            "{} not used, since the protocol is unknown ({}{more})",
             counted(self.count, "line"),
             named.join(", ")
         )
@@ -141,7 +145,7 @@ mod tests {
             assert_eq!(protocol(text), ProtocolWord::Transport(Transport::Udp), "{text}");
         }
         assert_eq!([protocol("6.0"), protocol("Tcp")], [ProtocolWord::Transport(Transport::Tcp); 2]);
-        for text in ["icmp", "ARP", "1", "1.0", "0x01", "ipv6-icmp"] {
+        for text in ["icmp", "ARP", "1", "1.0", "0x01", "ipv6-icmp", "icmpv6", "unknown_transport"] {
             assert_eq!(protocol(text), ProtocolWord::Other, "{text}");
         }
         for text in ["", "-", "256", "17.5", "quic", "tcp/ip"] {
@@ -153,7 +157,7 @@ mod tests {
     fn unknown_words_are_counted_within_a_limit() {
         let mut unknown = UnknownProtocols::default();
         ["quic", "dccp2", "quic"].iter().for_each(|word| unknown.add(word));
-        let told = "3 lines not used, since the protocol is neither tcp or udp nor known (`quic`: 2, `dccp2`: 1)";
+        let told = "3 lines not used, since the protocol is unknown (`quic`: 2, `dccp2`: 1)";
         assert_eq!(unknown.to_string(), told);
         (0..1000).for_each(|number| unknown.add(&number.to_string().repeat(50)));
         assert_eq!((unknown.count, unknown.words.len()), (1003, MOST_WORDS));

@@ -328,7 +328,7 @@ fn lines_of_unknown_protocols_are_counted_by_word() {
         let mut join = FlowLabelJoin::open(&path, &rules, "a.pcap", order).unwrap();
         assert_eq!(joined(&mut join, &[flow("10.0.0.1:1000", "10.0.0.2:80", 10 * SECOND, 11 * SECOND)]), ["botnet"]);
         join.finish().unwrap();
-        let told = "4 lines not used, since the protocol is neither tcp or udp nor known (`quic`: 2, ``: 1, `QUIC`: 1)";
+        let told = "4 lines not used, since the protocol is unknown (`quic`: 2, ``: 1, `QUIC`: 1)";
         assert_eq!(join.unknown_protocols().to_string(), told);
         assert_eq!(join.malformed().count, 0);
     }
