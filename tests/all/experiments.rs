@@ -230,6 +230,9 @@ fn feature_files_run_on_classical_models_and_refuse_what_needs_packets() {
     project.refused(&with(&["--set", "split.group=connection"]), &["no addresses", "connection"]);
     project.refused(&with(&["--set", "selection.minimum_packets=2"]), &["minimum_packets"]);
     project.refused(&with(&["--data", "points", "--data", "synth"]), &["feature files"]);
+    for key in ["evaluation.occluded=[\"lengths\"]", "evaluation.first_packets=true"] {
+        project.refused(&with(&["--set", key]), &["[evaluation]", "feature files do not have; remove these keys"]);
+    }
     project.refused(&with(&["--set", "tune.budget=2"]), &["[tune]", "knn", "budget = 2"]);
     project.refused(&with(&["--models", "svm"]), &["svm has no space"]);
     project.refused(&with(&["--set", "tune.space.knn.neighbours=[1]", "--set", "tune.budget=9"]), &["neighbours"]);

@@ -391,6 +391,32 @@ fn files_that_are_no_bundles_and_runs_that_cannot_be_packed_are_refused() {
 }
 
 #[test]
+fn a_variant_under_its_former_name_passes_and_shares_a_table_with_the_current_one() {
+    let project = project();
+    fs::create_dir(project.path("bundles")).unwrap();
+    for (name, model) in [("as_published", "knn"), ("random_split", "decision_tree")] {
+        project.write("experiments/plain.toml", PLAIN.replace("variant.random.", &format!("variant.{name}.")));
+        let folder = run(&project, &["run", "plain", "--models", model]);
+        let bundle = pack(&project, &folder);
+        let (code, printed) = check(&project, bundle.file_name().unwrap().to_str().unwrap());
+        assert_eq!(code, Some(0), "{name}: {printed}");
+        let table = fs::read_to_string(project.path(&format!("{folder}/tables/plain.md"))).unwrap();
+        assert!(table.contains(name), "a run shows the names that it has: {table}");
+        fs::rename(&bundle, project.path("bundles").join(bundle.file_name().unwrap())).unwrap();
+    }
+    project.done(&["leaderboard", "bundles", "-o", "site"]);
+    let table = fs::read_to_string(project.path("site/leaderboard.csv")).unwrap();
+    let rows: Vec<BTreeMap<String, String>> =
+        csv::Reader::from_reader(table.as_bytes()).deserialize().map(Result::unwrap).collect();
+    let random: Vec<_> = rows.iter().filter(|row| row["variant"] == "random_split").collect();
+    assert_eq!(random.len(), 3, "{table}");
+    assert!(
+        random.iter().all(|row| row["division"] == random[0]["division"] && !row["division"].is_empty()),
+        "{table}"
+    );
+}
+
+#[test]
 fn a_bundle_of_another_version_is_checked_by_the_metrics_it_has() {
     let project = project();
     let folder = run(&project, &["run", "plain", "--variants", "random"]);

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use super::flows::Content;
-use super::run::{PreparedAll, Settings, prepare_all};
+use super::prepare::{PreparedAll, prepare_all};
+use super::run::Settings;
 use super::{Experiment, ExperimentError};
 use etcbench_dataset::{HeldBytes, LabelledFlow};
 use etcbench_feature::{StoreHeader, added_key};

@@ -10,8 +10,9 @@ use serde_json::json;
 use super::assembly::{assembled, sha256};
 use super::fit::FitOutcome;
 use super::measure::Cost;
-use super::run::{FittedRow, PreparedAll, Run, Settings, VariantRun, prepare_all};
-use super::{Experiment, ExperimentError, RunKey};
+use super::prepare::{PreparedAll, prepare_all};
+use super::run::{FittedRow, Run, Settings, VariantRun};
+use super::{Experiment, ExperimentError, RunKey, current_variant};
 use etcbench_evaluate::Metrics;
 use etcbench_feature::PAD;
 use etcbench_model::external::write_array;
@@ -220,7 +221,11 @@ fn read_lines(
         let fault = |text: String| problem(format!("line {number}: {text}"));
         let field = |column: usize| record.get(column).unwrap_or_default();
         let name = match (variant, variants) {
-            (Some(column), _) => field(column).to_owned(),
+            (Some(column), _) => {
+                let named = field(column);
+                let is_known = variants.iter().any(|variant| variant.name == named);
+                if is_known { named.to_owned() } else { current_variant(named).into_owned() }
+            }
             (None, [only]) => only.name.clone(),
             (None, _) => {
                 let names: Vec<&str> = variants.iter().map(|variant| variant.name.as_str()).collect();

@@ -23,6 +23,7 @@ mod models;
 mod outline;
 mod parts;
 mod plan;
+mod prepare;
 mod pretrain;
 mod pretraining;
 mod provenance;
@@ -34,6 +35,8 @@ mod store;
 mod sweep;
 mod tune;
 mod unit;
+mod variant_fits;
+mod variant_name;
 mod verify;
 
 pub use cache::{CHECKPOINT_INTERVAL, Cache, StageCount, StageCounts};
@@ -58,18 +61,20 @@ pub use outline::{Outline, OutlinedFit, OutlinedVariant, outline};
 pub use plan::{
     Plan, PlanOptions, PlannedRun, PlannedUnit, Submission, UnitRecord, UnitState, host, plan_names, plans_folder,
 };
+pub use prepare::divide;
 pub use pretrain::{PretrainedElmo, Recipe, pretrain_datasets, pretrain_experiment, show_elmo};
 pub use provenance::Provenance;
-pub use record::{Record, RunKey, current_variant};
+pub use record::{Record, RunKey};
 pub use run::{
-    FailedFit, FittedRow, Generator, LeftOutVariant, Run, Settings, SplitRun, VariantRun, device_name, divide,
-    results_folder, results_name, run,
+    FailedFit, FittedRow, Generator, LeftOutVariant, Run, Settings, SplitRun, VariantRun, device_name, results_folder,
+    results_name, run,
 };
 pub use slurm::{Queue, SlurmError, SlurmOptions, preview, submit};
 pub use store::store;
 pub use sweep::coordinates;
 pub use tune::{Dimension, Range, Scale, Search, Trial, TuneOptions, Tuning, tried_settings};
 pub use unit::{Unit, UnitOutcome, are_cached, load_shared, run_unit, units};
+pub use variant_name::{current_variant, has_current_variant, with_current_variants};
 pub use verify::{Agreement, Measured as AgreementPart, verify_models};
 
 use std::path::PathBuf;

@@ -6,8 +6,9 @@
 //! estimated.
 
 use super::flows::{Content, LoadedFlows};
-use super::run::{Settings, VariantContext, VariantRun, settings_of};
+use super::run::{Settings, VariantRun};
 use super::tune::is_tuned;
+use super::variant_fits::{VariantContext, settings_of};
 use super::{ExperimentError, Variant};
 use serde::Serialize;
 

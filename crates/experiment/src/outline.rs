@@ -4,9 +4,11 @@
 use serde::Serialize;
 
 use super::memory::{self, MemoryNeed};
+use super::prepare::{PreparedAll, prepare_all};
 use super::pretraining::ElmoSources;
-use super::run::{PreparedAll, Settings, VariantContext, check_parameters, prepare_all};
+use super::run::{Settings, check_parameters};
 use super::tune::is_tuned;
+use super::variant_fits::VariantContext;
 use super::{Experiment, ExperimentError, LeftOutVariant, RunKey};
 use etcbench_storage::progress::Progress;
 

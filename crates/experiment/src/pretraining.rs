@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use super::corpus::{Drawn, HeldOut, Source, SourceFlow, draw, hashes};
 use super::flows::{CaptureFacts, Content, LoadedFlows, flow_options, load_unlabelled};
-use super::run::{Settings, VariantRun, settings_of};
+use super::run::{Settings, VariantRun};
+use super::variant_fits::settings_of;
 use super::{Experiment, ExperimentError, Variant};
 use etcbench_dataset::{LabelledFlow, Manifest};
 use etcbench_feature::FeatureSet;

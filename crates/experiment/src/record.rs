@@ -2,15 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The variant that splits flows at random and keeps every byte, and its name until 0.1, which is still read.
-const RANDOM_SPLIT: (&str, &str) = ("random_split", "as_published");
-
-/// Returns today's name of a variant, which differs from the one given only in older experiments and results.
-pub fn current_variant(name: &str) -> &str {
-    let (current, former) = RANDOM_SPLIT;
-    if name == former { current } else { name }
-}
-
 /// Identifies a fit: one row of a table for one seed and fold.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct RunKey {

@@ -5,8 +5,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::flows::{flow_options, load_flows};
+use super::prepare::prepare;
 use super::pretraining::ElmoSources;
-use super::run::{Settings, VariantContext, check_parameters, prepare};
+use super::run::{Settings, check_parameters};
+use super::variant_fits::VariantContext;
 use super::{Cache, Experiment, ExperimentError, FitOutcome, memory};
 use etcbench_flow::FlowOptions;
 use etcbench_storage::counted;

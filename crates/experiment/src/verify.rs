@@ -3,8 +3,9 @@
 
 use super::fit::{FitOutcome, FitRequest, fit};
 use super::flows::load_flows;
+use super::prepare::prepare;
 use super::pretraining::{Divided, ElmoSources};
-use super::run::{Settings, prepare};
+use super::run::Settings;
 use super::{Cost, Experiment, ExperimentError};
 use etcbench_evaluate::argmax;
 use etcbench_model::{AgreementBound, Implementation, ModelError, ModelSpec, NoArtifacts};

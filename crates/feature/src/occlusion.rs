@@ -38,6 +38,13 @@ impl Quantity {
         }
     }
 
+    /// Returns whether anything that these features have depends on the quantity: `statistics` and `sequences` tell which
+    /// of them a model reads.
+    pub fn is_in(self, features: &FeatureSet, statistics: bool, sequences: bool) -> bool {
+        (statistics && features.statistic_names.iter().any(|name| self.is_read_by(name)))
+            || (sequences && features.sequences.ncols() > 0)
+    }
+
     /// Occludes the quantity in sequences and statistics. Lengths and times become the mean over the packets of the
     /// `training` rows, directions all forward, and a statistic that depends on the quantity its mean over these rows.
     /// Bytes and FlowPics stay.

@@ -31,13 +31,14 @@ impl RowKey {
             model: key.model.clone(),
             input: key.input.clone(),
             implementation: key.implementation.clone(),
-            variant: current_variant(&key.variant).to_owned(),
+            variant: key.variant.clone(),
         }
     }
 
     /// Returns whether a fit belongs to the row.
     pub(crate) fn is_of(&self, key: &RunKey) -> bool {
-        *self == Self::of(key)
+        (&self.model, &self.input, &self.implementation, &self.variant)
+            == (&key.model, &key.input, &key.implementation, &key.variant)
     }
 
     /// Returns the model and its input, followed by the implementation unless it is the default.
@@ -186,7 +187,7 @@ impl Aggregate {
 }
 
 fn variant_rank(row: &RowKey) -> usize {
-    match row.variant.as_str() {
+    match &*current_variant(&row.variant) {
         "random_split" => 0,
         "without_shortcuts" => 1,
         _ => 2,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::aggregate::{RowKey, aggregate};
 use super::{Cell, Column, ReportError, StoredRun, Table};
 use etcbench_evaluate::{Metric, Summary};
-use etcbench_experiment::Record;
+use etcbench_experiment::{Record, current_variant, has_current_variant, with_current_variants};
 
 /// The differences between two runs.
 pub struct RunComparison {
@@ -25,11 +25,25 @@ const METRICS: [Metric; 4] =
 /// # Errors
 /// Two records of the same value in one of them.
 pub fn compare_runs(first: &StoredRun, second: &StoredRun) -> Result<RunComparison, ReportError> {
+    let [first, second] = &[first, second].map(with_current_names);
     let (results, times) = results(first, second)?;
     Ok(RunComparison {
         tables: vec![experiment(first, second), data(first, second), code(first, second), results, times],
         same_results: same_results(&first.records, &second.records),
     })
+}
+
+/// Returns a run with today's names of its variants.
+fn with_current_names(run: &StoredRun) -> StoredRun {
+    let mut run = run.clone();
+    run.records = with_current_variants(&run.records).into_owned();
+    if let Some(toml::Value::Table(variants)) = run.experiment.get_mut("variant")
+        && !has_current_variant(variants.keys().map(String::as_str))
+    {
+        let renamed = std::mem::take(variants).into_iter();
+        variants.extend(renamed.map(|(name, keys)| (current_variant(&name).into_owned(), keys)));
+    }
+    run
 }
 
 /// Returns a table of the keys whose values differ between two maps; a key missing from one is shown as a dash.

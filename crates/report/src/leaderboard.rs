@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 
 use super::aggregate::{Aggregate, RowKey, TableKey, aggregate};
 use super::drawing::{Figure, ScatterPoint, critical_difference, scatter};
+use super::ranks::is_ranked;
 use super::{Cell, Column, ReportError, StoredRun, Table, page, ranking_table, rankings};
 use etcbench_evaluate::{Metric, Summary, friedman};
-use etcbench_experiment::{LADDER, RUNGS, Record, RunKey, Rung};
+use etcbench_experiment::{
+    LADDER, RUNGS, Record, RunKey, Rung, current_variant, has_current_variant, with_current_variants,
+};
 
 /// A run on a leaderboard.
 pub struct BoardEntry {
@@ -144,6 +147,8 @@ impl Leaderboard {
 /// Returns the rows of a run, grouped by table.
 fn rows_of(entry: &BoardEntry) -> Result<Vec<(BoardKey, Vec<Row>)>, ReportError> {
     let mut found: Vec<(BoardKey, Vec<Row>)> = Vec::new();
+    let is_current = has_current_variant(entry.divisions.keys().map(String::as_str));
+    let current = |name: &str| if is_current { name.to_owned() } else { current_variant(name).into_owned() };
     for (table, values) in aggregate(&entry.run.records)? {
         for row in values.rows() {
             let Some(score) = values.get(&row, None, SCORE).and_then(|measured| measured.summary) else { continue };
@@ -151,15 +156,17 @@ fn rows_of(entry: &BoardEntry) -> Result<Vec<(BoardKey, Vec<Row>)>, ReportError>
             let rung = Rung::of_variant(&row.variant).filter(|_| ladder);
             let of_rung = |rung: &Rung| RUNGS.iter().position(|other| other.name == rung.name);
             let of_file = values.variants.iter().position(|variant| *variant == row.variant);
+            let variant = current(&row.variant);
             let key = BoardKey {
                 experiment: table.experiment.clone(),
                 dataset: table.dataset.clone(),
                 size: table.size.clone(),
                 place: rung.map_or(of_file, |(rung, _)| of_rung(rung)).unwrap_or_default(),
-                variant: row.variant.clone(),
+                variant: variant.clone(),
                 division: entry.divisions.get(&row.variant).cloned().unwrap_or_default(),
             };
-            let row = made_row(entry, &values, row, score);
+            let mut row = made_row(entry, &values, row, score);
+            row.key.variant = variant;
             match found.iter_mut().find(|(known, _)| *known == key) {
                 Some((_, rows)) => rows.push(row),
                 None => found.push((key, vec![row])),
@@ -313,8 +320,8 @@ fn board_rankings(entries: &[BoardEntry]) -> Result<Vec<(Figure, Table)>, Report
     let mut rows: BTreeMap<(TableKey, RowKey), Vec<Vec<Record>>> = BTreeMap::new();
     for entry in entries {
         let mut of_run: BTreeMap<(TableKey, RowKey), Vec<Record>> = BTreeMap::new();
-        let scores = entry.run.records.iter().filter(|record| record.class.is_none() && record.metric == SCORE.key);
-        for record in scores {
+        let records = with_current_variants(&entry.run.records);
+        for record in records.iter().filter(|record| is_ranked(record, SCORE)) {
             let RunKey { experiment, dataset, size, .. } = record.key.clone();
             let row = (TableKey { experiment, dataset, size }, RowKey::of(&record.key));
             of_run.entry(row).or_default().push(record.clone());

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::aggregate::{Aggregate, RowKey, TableKey, aggregate};
 use super::{Cell, Column, ReportError, Table};
 use etcbench_evaluate::{Direction, Friedman, Metric, friedman};
-use etcbench_experiment::Record;
+use etcbench_experiment::{Record, RunKey, with_current_variants};
 
 /// A ranked model.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,6 +38,21 @@ pub struct Ranking {
     pub test: Friedman,
 }
 
+/// Returns whether a record is read to rank models by `metric`: its value over all classes, or that a fit failed.
+pub(super) fn is_ranked(record: &Record, metric: Metric) -> bool {
+    record.class.is_none() && (record.metric == metric.key || Metric::FAILED.part_in(&record.metric).is_some())
+}
+
+/// Returns the records with today's names of variants, table by table.
+fn current_by_table(records: &[Record]) -> Vec<Record> {
+    let mut tables: BTreeMap<[&str; 3], Vec<Record>> = BTreeMap::new();
+    for record in records {
+        let RunKey { experiment, dataset, size, .. } = &record.key;
+        tables.entry([experiment, dataset, size]).or_default().push(record.clone());
+    }
+    tables.into_values().flat_map(|records| with_current_variants(&records).into_owned()).collect()
+}
+
 /// Ranks the models of every variant over the tables in `records` by the mean of `metric` over seeds and folds. A model
 /// with a failed fit in a table ranks last there, whatever its other fits reached: a mean over the fits that survived
 /// would reward failing where it is hard. Skips variants with fewer than two tables, or fewer than two models that all
@@ -49,7 +64,7 @@ pub fn rankings(records: &[Record], metric: &str) -> Result<Vec<Ranking>, Report
     // Friedman's test treats larger values as better.
     let lower_is_better = Metric::named(metric).is_some_and(|metric| metric.direction == Direction::Lower);
     let sign = if lower_is_better { -1.0 } else { 1.0 };
-    let tables = aggregate(records)?;
+    let tables = aggregate(&current_by_table(records))?;
     let mut variants: Vec<String> = Vec::new();
     for row in tables.values().flat_map(Aggregate::rows) {
         if !variants.contains(&row.variant) {
@@ -79,7 +94,8 @@ pub fn rankings(records: &[Record], metric: &str) -> Result<Vec<Ranking>, Report
                 }
                 values.insert(model, value);
             }
-            if !values.is_empty() {
+            // A table without any score ranks nothing.
+            if values.values().any(|value| value.is_finite()) {
                 blocks.push((key, values));
             }
         }
@@ -210,6 +226,14 @@ mod tests {
         let ranks = ["knn", "svm", "random_forest"]
             .map(|name| ranking.test.mean_ranks[ranking.models.iter().position(|model| model.model == name).unwrap()]);
         assert_eq!(ranks, [(2.5 + 1.0 + 2.0) / 3.0, (2.5 + 2.0 + 1.0) / 3.0, (1.0 + 3.0 + 3.0) / 3.0]);
+        assert!(super::rankings(&failing, "no_metric").unwrap().is_empty());
+        // Tables of which some have the variant's former name.
+        let mut former = records.clone();
+        let of_table = |record: &&mut Record| record.key.experiment == "table2";
+        former.iter_mut().filter(of_table).for_each(|record| record.key.variant = "as_published".to_owned());
+        let of_former = &super::rankings(&former, "macro_f1").unwrap();
+        assert_eq!((of_former.len(), &of_former[0].tables), (1, &rankings[0].tables));
+        assert_eq!(of_former[0].test.mean_ranks, rankings[0].test.mean_ranks);
         let table = ranking_table(ranking).to_markdown();
         assert!(table.contains("one of its fits failed: svm (bytes) in 1, knn (bytes) in 1."), "{table}");
         // For a loss, the smallest value is the best.

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::aggregate::{Aggregate, aggregate};
 use super::drawing::{Figure, critical_difference};
 use super::ladder::is_ladder;
+use super::ranks::is_ranked;
 use super::row_figures::RowFigures;
 use super::run_figures::RunFigures;
 use super::run_tables::{RunHeading, RunTable, run_tables};
@@ -277,8 +278,12 @@ fn ranking_figures(runs: &[ReportedRun]) -> Result<Vec<RankingFigure>, ReportErr
         let rows = run.rows.iter().map(|drawn| (drawn.row.model_name(), &drawn.row.variant)).collect::<Vec<_>>();
         // An ablation of one or two models is excluded; with it, no model would be in all tables.
         let compared = |variant: &str| rows.iter().filter(|(_, other)| *other == variant).count() > 2;
-        let of_whole = |record: &&Record| record.class.is_none() && record.metric == RANKED.key;
-        let records = run.stored.records.iter().filter(of_whole).filter(|record| compared(&record.key.variant));
+        let records = run
+            .stored
+            .records
+            .iter()
+            .filter(|record| is_ranked(record, RANKED))
+            .filter(|record| compared(&record.key.variant));
         sizes.entry(&run.stored.facts.size).or_default().extend(records.cloned());
     }
     let mut figures = Vec::new();

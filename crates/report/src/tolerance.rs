@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::aggregate::{Measured, RowKey, aggregate};
 use super::{Cell, Column, ReportError, Table, file_error};
 use etcbench_evaluate::Metric;
-use etcbench_experiment::{Record, current_variant};
+use etcbench_experiment::{Record, current_variant, has_current_variant, with_current_variants};
 use etcbench_model::Implementation;
 use etcbench_storage::declarative::unknown;
 
@@ -205,6 +205,15 @@ impl ToleranceFile {
             "# What this experiment is expected to measure: means over seeds, and how far off they may be.\n\n{body}"
         ))
     }
+
+    /// Returns the expectations with today's names of variants.
+    fn current(&self) -> Vec<Tolerance> {
+        let mut tolerances = self.tolerance.clone();
+        if !has_current_variant(tolerances.iter().map(|tolerance| tolerance.variant.as_str())) {
+            tolerances.iter_mut().for_each(|own| own.variant = current_variant(&own.variant).into_owned());
+        }
+        tolerances
+    }
 }
 
 fn known(path: &Path, key: &str, keys: &[&str]) -> Result<(), ReportError> {
@@ -220,7 +229,7 @@ impl Tolerance {
             model: self.model.clone(),
             input: self.input.clone(),
             implementation: self.implementation.clone(),
-            variant: current_variant(&self.variant).to_owned(),
+            variant: self.variant.clone(),
         }
     }
 
@@ -258,7 +267,7 @@ pub fn check(records: &[Record], file: &ToleranceFile) -> Result<Vec<Verdict>, R
 }
 
 fn verdicts(records: &[Record], file: &ToleranceFile) -> Result<Vec<Verdict>, ReportError> {
-    let tables = aggregate(records)?;
+    let tables = aggregate(&with_current_variants(records))?;
     let table = tables
         .iter()
         .find(|(key, _)| key.experiment == file.experiment && key.dataset == file.dataset && key.size == file.size);
@@ -278,7 +287,7 @@ fn verdicts(records: &[Record], file: &ToleranceFile) -> Result<Vec<Verdict>, Re
             out_by: mean.map(|mean| tolerance.outside(mean)).filter(|&outside| outside > 1e-9),
         }
     };
-    Ok(file.tolerance.iter().map(verdict).collect())
+    Ok(file.current().iter().map(verdict).collect())
 }
 
 /// Returns the rows of the records without an expectation, which the verdicts do not cover.
@@ -287,9 +296,10 @@ fn verdicts(records: &[Record], file: &ToleranceFile) -> Result<Vec<Verdict>, Re
 /// Two records for the same value.
 pub fn rows_without_expectation(records: &[Record], file: &ToleranceFile) -> Result<Vec<String>, ReportError> {
     let mut names = Vec::new();
-    for (key, table) in aggregate(records)? {
+    let tolerances = file.current();
+    for (key, table) in aggregate(&with_current_variants(records))? {
         if key.experiment == file.experiment && key.dataset == file.dataset && key.size == file.size {
-            let rows = table.rows().into_iter().filter(|row| file.tolerance.iter().all(|known| known.row() != *row));
+            let rows = table.rows().into_iter().filter(|row| tolerances.iter().all(|known| known.row() != *row));
             names.extend(rows.map(|row| format!("{} on {}, {}", row.model_name(), row.input, row.variant)));
         }
     }
@@ -309,7 +319,7 @@ pub fn proposed_tolerances(
     stored: Option<&ToleranceFile>,
     times: bool,
 ) -> Result<ToleranceFile, ReportError> {
-    let tables = aggregate(records)?;
+    let tables = aggregate(&with_current_variants(records))?;
     let mut tables = tables.into_iter();
     let (Some((key, table)), None) = (tables.next(), tables.next()) else {
         return Err(ReportError::Records(

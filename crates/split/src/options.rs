@@ -157,6 +157,11 @@ pub struct Fractions {
     pub test: f64,
 }
 
+impl Fractions {
+    /// The fractions where none are given.
+    pub const DEFAULT: Self = Self { train: 0.8, validation: 0.1, test: 0.1 };
+}
+
 /// Maximum number of folds times repeats per seed; each is a fit of every model.
 const MAXIMUM_SPLITS: usize = 1000;
 
@@ -230,7 +235,8 @@ impl SplitOptions {
     /// Returns the fraction of each part; with `k_fold`, one fold is the test part.
     pub(super) fn fractions(&self) -> Result<Fractions, SplitError> {
         let error = |key, problem: String| Err(SplitError::Options { key, problem });
-        let validation = self.validation.unwrap_or(0.1);
+        let usual = Fractions::DEFAULT;
+        let validation = self.validation.unwrap_or(usual.validation);
         let fractions = if self.method == SplitMethod::KFold {
             let folds = self.fold_count();
             if folds < 2 {
@@ -243,7 +249,7 @@ impl SplitOptions {
             let test = f64::EPSILON;
             Fractions { train: 1.0 - test - validation, validation, test }
         } else {
-            Fractions { train: self.train.unwrap_or(0.8), validation, test: self.test.unwrap_or(0.1) }
+            Fractions { train: self.train.unwrap_or(usual.train), validation, test: self.test.unwrap_or(usual.test) }
         };
         for (key, value) in [("validation", fractions.validation), ("train", fractions.train), ("test", fractions.test)]
         {

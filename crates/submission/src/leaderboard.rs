@@ -77,14 +77,17 @@ fn entry(bundle: &Bundle, claimed: &Claimed) -> BoardEntry {
     }
 }
 
-/// Returns the hash of a variant's flows, classes and splits.
+/// Returns the hash of a variant's flows, classes and splits, whatever the variant's name.
 fn division(bundle: &Bundle, variant: &str) -> String {
     let splits = format!("splits/{variant}-seed");
     let mut sums = String::new();
     for (name, content) in &bundle.files {
-        if *name == format!("flows/{variant}.csv") || name.starts_with(&splits) {
-            sums += &format!("{name} {}\n", sha256(content));
-        }
+        let part = match name.strip_prefix(&splits) {
+            Some(split) => format!("split {split}"),
+            None if *name == format!("flows/{variant}.csv") => "flows".to_owned(),
+            None => continue,
+        };
+        sums += &format!("{part} {}\n", sha256(content));
     }
     sha256(sums.as_bytes())
 }

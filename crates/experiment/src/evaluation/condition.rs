@@ -79,12 +79,12 @@ impl Condition {
 
     /// Returns whether the condition affects a model: statistics cover whole flows, bytes do not include times, and no
     /// model reads more packets than its input has.
-    pub(super) fn concerns(&self, spec: &ModelSpec, variant: &Variant) -> bool {
+    pub(super) fn concerns(&self, spec: &ModelSpec, variant: &Variant, features: &FeatureSet) -> bool {
         let (bytes, sequences, flowpic) = (spec.reads_bytes(), spec.reads_sequences(), spec.reads_flowpic());
         match self {
             Self::Validation | Self::Unknown => true,
             _ if !spec.kind.entry().reads_input => false,
-            Self::Occluded { .. } => sequences || spec.reads_statistics(),
+            Self::Occluded { quantity } => quantity.is_in(features, spec.reads_statistics(), sequences),
             _ if spec.reads_statistics() => false,
             Self::Masked { .. } | Self::ZeroedBytes { .. } => bytes,
             Self::FirstPackets { packets } => {
@@ -100,11 +100,11 @@ impl Condition {
     ///
     /// # Errors
     /// The options do not fit the flows.
-    pub(super) fn features(
+    pub(super) fn features<'a>(
         &self,
         flows: &[&LabelledFlow],
         whole: &FeatureSet,
-        training: impl FnOnce() -> FeatureSet,
+        training: &dyn Fn() -> &'a FeatureSet,
         tokens: &TokenOptions,
         columns: PacketColumns<'_>,
     ) -> Result<FeatureSet, SelectionError> {
@@ -122,7 +122,7 @@ impl Condition {
             Self::Validation | Self::Unknown => Ok(whole.clone()),
             Self::Occluded { quantity } => {
                 let mut features = whole.clone();
-                quantity.occlude(&mut features, &training());
+                quantity.occlude(&mut features, training());
                 Ok(features)
             }
             Self::FirstPackets { packets } => made_of(&changed(&|flow| flow.flow.packets.truncate(packets)), tokens),

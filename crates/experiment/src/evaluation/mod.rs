@@ -4,19 +4,19 @@
 //!
 //! A model is fitted once and queried many times; its answers are cached, one set per fit.
 
-mod ask;
 mod condition;
 mod cost;
 mod disturbance;
 mod kind;
+mod query;
 mod store;
 
-pub use ask::Answers;
-pub(super) use ask::{Asked, costs, evaluate};
 pub use condition::Condition;
 pub use cost::{BatchCost, DECISION_BATCHES, DecisionCost};
 pub use disturbance::Disturbance;
 pub use kind::EvaluationKind;
+pub use query::Answers;
+pub(super) use query::{EvaluatedModel, costs, evaluate};
 pub(super) use store::{answers_csv, evaluation_csv};
 
 use serde::{Deserialize, Serialize};
@@ -31,7 +31,7 @@ pub const MEDIAN_WAIT_SECONDS: &str = "median_wait_seconds";
 pub const TEMPERATURE: &str = "temperature";
 
 /// Bump whenever a change to the code changes the queries of a condition, so that stale cached answers are not reused.
-const EVALUATION_VERSION: u32 = 2;
+const EVALUATION_VERSION: u32 = 3;
 
 /// Bump whenever a change to the code changes what is measured for a decision.
 const COST_VERSION: u32 = 1;
@@ -68,6 +68,21 @@ pub struct EvaluationOptions {
 }
 
 impl EvaluationOptions {
+    /// Refuses options that change the packets of test flows, where there are feature files.
+    ///
+    /// # Errors
+    /// There is such an option.
+    pub(super) fn require_no_packets(&self) -> Result<(), ExperimentError> {
+        if !self.needs_packets() && self.occluded.is_empty() {
+            return Ok(());
+        }
+        Err(ExperimentError::Features {
+            problem: "[evaluation] first_packets, masked, byte_ranges, occluded and disturbed change the packets of \
+                      test flows, which feature files do not have; remove these keys"
+                .to_owned(),
+        })
+    }
+
     /// Returns whether test flows are rebuilt from their packets.
     fn needs_packets(&self) -> bool {
         self.first_packets || !self.masked.is_empty() || self.byte_ranges.is_some() || !self.disturbed.is_empty()

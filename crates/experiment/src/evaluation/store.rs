@@ -4,7 +4,7 @@ use ndarray::{ArrayView2, Axis};
 
 use super::super::run::{FittedRow, VariantRun};
 use super::super::{ExperimentError, FitOutcome};
-use super::ask::Answers;
+use super::query::Answers;
 use super::{Condition, EvaluationKind, EvaluationOptions, MEDIAN_WAIT_SECONDS, TEMPERATURE};
 use etcbench_dataset::FlowProvenance;
 use etcbench_evaluate::{

@@ -260,6 +260,10 @@ mod tests {
         }
         let time = experiment.variants.iter().find(|variant| variant.name == "time").unwrap();
         assert!((time.split.train.unwrap() - 0.65).abs() < 1e-9 && time.split.test == Some(0.1), "{:?}", time.split);
+        stored.insert("split".to_owned(), toml::toml! { validation = 0.95 }.into());
+        std::fs::write(&own, stored.to_string()).unwrap();
+        let problem = read_experiment(&own, &overrides).unwrap_err().to_string();
+        assert!(problem.contains("validation = 0.95 leaves nothing to train on"), "{problem}");
     }
 
     #[test]
@@ -273,9 +277,21 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let copy = folder.path().join("own.toml");
         let text = experiment.resolved.to_string().replace("random_split", "as_published");
-        std::fs::write(&copy, text).unwrap();
+        std::fs::write(&copy, &text).unwrap();
         let experiment = read_experiment(&copy, &overrides).unwrap();
         assert_eq!(experiment.variants[0].name, "as_published", "a file's own variant keeps its name");
+
+        // A file that overrides its base's variant under the former name.
+        std::fs::write(folder.path().join("base.toml"), text.replace("as_published", "random_split")).unwrap();
+        std::fs::write(&copy, "extends = \"base.toml\"\n[variant.as_published]\nfeature.packets = 2\n").unwrap();
+        for overrides in [Overrides::default(), overrides] {
+            let experiment = read_experiment(&copy, &overrides).unwrap();
+            assert!(experiment.variants.iter().all(|variant| variant.name != "as_published"));
+            assert_eq!(
+                (experiment.variants[0].name.as_str(), experiment.variants[0].feature.packets),
+                ("random_split", 2)
+            );
+        }
     }
 
     #[test]

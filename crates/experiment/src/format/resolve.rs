@@ -4,12 +4,13 @@ use serde::Deserialize;
 
 use super::super::evaluation::EvaluationOptions;
 use super::super::ladder::{LADDER, LadderOptions};
-use super::super::record::current_variant;
 use super::super::sweep::{self, Sweep, VARIANT_SECTIONS};
 use super::super::tune::TuneOptions;
+use super::super::variant_name::{self, current_variant};
 use super::parse::Layers;
 use super::{Overrides, TableLayout};
 use etcbench_model::ModelKind;
+use etcbench_split::Fractions;
 use etcbench_storage::declarative::{self, DeclarativeError};
 
 /// An experiment with merged layers, before its values are validated.
@@ -97,17 +98,17 @@ pub(super) fn resolve(layers: Layers, overrides: &Overrides) -> Result<Resolved,
     let Layers { mut name, origin, files, size, assignments } = layers;
     let content = |problem: String| DeclarativeError::Content { origin: origin.clone(), problem };
     let mut table = toml::Table::new();
-    files.iter().for_each(|file| declarative::merge(&mut table, file));
+    files.iter().for_each(|file| variant_name::merge_layer(&mut table, file));
     let datasets = match &overrides.data[..] {
         [] => dataset_names(&table),
         data => data.to_vec(),
     };
     merge_on(&mut table, &datasets).map_err(content)?;
     if let Some(size) = &size {
-        declarative::merge(&mut table, size);
+        variant_name::merge_layer(&mut table, size);
         merge_on(&mut table, &datasets).map_err(content)?;
     }
-    declarative::merge(&mut table, &assignments);
+    variant_name::merge_layer(&mut table, &assignments);
     // The stored, resolved experiment must produce the same variants when it is read again.
     if let Some(toml::Value::Table(variants)) = table.get_mut("variant") {
         for (_, variant) in variants.iter_mut() {
@@ -196,11 +197,19 @@ fn put_rungs(document: &mut Document, overrides: &Overrides, table: &mut toml::T
     document.variant = ladder.variants();
     // A split by time takes the kept share for validation from its training flows.
     if let Some(validation) = document.split.get("validation").and_then(toml::Value::as_float) {
+        let test = Fractions::DEFAULT.test;
+        let train = 1.0 - test - validation;
         for (_, keys) in document.variant.iter_mut() {
             let split = keys.get_mut("split").and_then(toml::Value::as_table_mut);
             if let Some(split) = split.filter(|split| split["method"].as_str() == Some("temporal")) {
-                split.insert("train".to_owned(), (0.9 - validation).into());
-                split.insert("test".to_owned(), 0.1.into());
+                if train <= 0.0 {
+                    return Err(format!(
+                        "[split]: validation = {validation} leaves nothing to train on, since a split by time tests on \
+                         {test} of the flows; lower it"
+                    ));
+                }
+                split.insert("train".to_owned(), train.into());
+                split.insert("test".to_owned(), test.into());
             }
         }
     }
@@ -248,7 +257,7 @@ fn variant_tables(
     // A variant's former name selects it, unless the file itself still uses that name.
     let renamed = |name: &str| match document.variant.contains_key(name) {
         true => name.to_owned(),
-        false => current_variant(name).to_owned(),
+        false => current_variant(name).into_owned(),
     };
     let wanted: Vec<String> = wanted.iter().map(|name| renamed(name.trim())).collect();
     // An alternative may be named without its axis, unless a variant has the same name.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::flows::{Content, LoadedFlows};
 use super::super::run::{Settings, SplitRun, VariantRun};
+use super::super::variant_fits::put_json;
 use super::super::{ExperimentError, Variant};
 use super::cost::{DecisionCost, decision_cost};
 use super::{COST_VERSION, Condition, EVALUATION_VERSION, EvaluationOptions};
@@ -49,7 +50,7 @@ pub struct TrainingDistances {
 const NEIGHBOUR: usize = 5;
 
 /// The subject of an evaluation.
-pub(in super::super) struct Asked<'a> {
+pub(in super::super) struct EvaluatedModel<'a> {
     pub options: &'a EvaluationOptions,
     pub variant: &'a Variant,
     pub flows: &'a LoadedFlows,
@@ -65,21 +66,23 @@ pub(in super::super) struct Asked<'a> {
 /// # Errors
 /// Flows cannot be rebuilt, or the model cannot be loaded or queried.
 pub(in super::super) fn evaluate(
-    asked: &Asked<'_>,
+    evaluated: &EvaluatedModel<'_>,
     model: impl FnOnce() -> Result<Vec<u8>, ExperimentError>,
     settings: &Settings,
     progress: &dyn Progress,
 ) -> Result<Vec<Answers>, ExperimentError> {
-    let conditions = asked.options.conditions(asked.variant);
-    let conditions: Vec<Condition> =
-        conditions.into_iter().filter(|condition| condition.concerns(asked.spec, asked.variant)).collect();
+    let conditions = evaluated.options.conditions(evaluated.variant);
+    let conditions: Vec<Condition> = conditions
+        .into_iter()
+        .filter(|condition| condition.concerns(evaluated.spec, evaluated.variant, &evaluated.prepared.features))
+        .collect();
     if conditions.is_empty() {
         return Ok(Vec::new());
     }
     let key = Determinants::of("evaluation", EVALUATION_VERSION)
-        .and("fit", &asked.cache_key)
+        .and("fit", &evaluated.cache_key)
         .and("conditions", &conditions)
-        .and("unknown", &asked.options.unknown_classes)
+        .and("unknown", &evaluated.options.unknown_classes)
         .key();
     let _claim = match settings.cache.look_up_json::<Vec<Answers>>("evaluations", &key, progress) {
         Turn::Ready(answers) => return Ok(answers),
@@ -87,23 +90,32 @@ pub(in super::super) fn evaluate(
     };
     let classifier = load(&ModelArchive::from_bytes(&model()?)?)?;
     progress.begin(
-        &format!("{}: evaluating {} conditions", asked.spec.kind.name(), conditions.len()),
+        &format!("{}: evaluating {} conditions", evaluated.spec.kind.name(), conditions.len()),
         conditions.len() as u64,
     );
-    let test = asked.prepared.features.with_rows(&asked.split.split.test);
-    let training = || asked.prepared.features.with_rows(&asked.split.split.train);
-    let flows = test_flows(asked, &conditions)?;
+    let test = evaluated.prepared.features.with_rows(&evaluated.split.split.test);
+    let trained = trained_rows(evaluated);
+    let made = std::cell::OnceCell::new();
+    let training = || made.get_or_init(|| evaluated.prepared.features.with_rows(&trained));
+    let flows = test_flows(evaluated, &conditions)?;
     let mut answers = Vec::new();
     for condition in conditions {
         let features = match condition {
-            Condition::Validation => asked.prepared.features.with_rows(&asked.split.split.validation),
-            Condition::Unknown => asked.prepared.unknown.clone().ok_or_else(|| ExperimentError::Internal {
+            Condition::Validation => evaluated.prepared.features.with_rows(&evaluated.split.split.validation),
+            Condition::Unknown => evaluated.prepared.unknown.clone().ok_or_else(|| ExperimentError::Internal {
                 problem: "no flow of an unknown class was kept".to_owned(),
             })?,
-            _ => condition.features(&flows, &test, training, &asked.variant.feature, asked.variant.packet_columns())?,
+            _ => condition.features(
+                &flows,
+                &test,
+                &training,
+                &evaluated.variant.feature,
+                evaluated.variant.packet_columns(),
+            )?,
         };
-        let classes = asked.prepared.features.class_names.len();
-        let readable: Vec<usize> = (0..features.len()).filter(|&row| is_readable(asked.spec, &features, row)).collect();
+        let classes = evaluated.prepared.features.class_names.len();
+        let readable: Vec<usize> =
+            (0..features.len()).filter(|&row| is_readable(evaluated.spec, &features, row)).collect();
         // Rows without anything to read get equal probabilities.
         let mut probabilities = vec![1.0 / classes as f32; features.len() * classes];
         if !readable.is_empty() {
@@ -119,29 +131,41 @@ pub(in super::super) fn evaluate(
             labels: features.labels.clone(),
             probabilities,
             empty_rows: features.len() - readable.len(),
-            median_wait_seconds: median_wait(&condition, &flows, asked.flows.invented_times),
-            distances: training_distances(asked, condition)?,
+            median_wait_seconds: median_wait(&condition, &flows, evaluated.flows.invented_times),
+            distances: training_distances(evaluated, condition, &trained)?,
             condition,
         });
         progress.advance(1);
     }
     progress.end();
-    super::super::run::put_json(&settings.cache, "evaluations", &key, &answers)?;
+    put_json(&settings.cache, "evaluations", &key, &answers)?;
     Ok(answers)
+}
+
+/// Returns the flows that the model was fitted on, each once, however often sampling repeats it.
+fn trained_rows(evaluated: &EvaluatedModel<'_>) -> Vec<usize> {
+    let mut rows = evaluated.split.training.clone();
+    rows.sort_unstable();
+    rows.dedup();
+    rows
 }
 
 /// Measures the distances of known and unknown flows to the training flows; `None` for other conditions, and for models
 /// without an input of their own.
-fn training_distances(asked: &Asked<'_>, condition: Condition) -> Result<Option<TrainingDistances>, ExperimentError> {
-    let (Condition::Unknown, Some(unknown)) = (condition, &asked.prepared.unknown) else { return Ok(None) };
-    if asked.spec.input == Input::Members || !asked.spec.kind.entry().reads_input {
+fn training_distances(
+    evaluated: &EvaluatedModel<'_>,
+    condition: Condition,
+    trained: &[usize],
+) -> Result<Option<TrainingDistances>, ExperimentError> {
+    let (Condition::Unknown, Some(unknown)) = (condition, &evaluated.prepared.unknown) else { return Ok(None) };
+    if evaluated.spec.input == Input::Members || !evaluated.spec.kind.entry().reads_input {
         return Ok(None);
     }
-    let (features, split) = (&asked.prepared.features, &asked.split.split);
+    let (features, split) = (&evaluated.prepared.features, &evaluated.split.split);
     let of = |rows| Examples { features, rows };
     let all: Vec<usize> = (0..unknown.len()).collect();
     let queries = [of(&split.test), of(&split.validation), Examples { features: unknown, rows: &all }];
-    let mut found = neighbour_distances(asked.spec.input, of(&split.train), &queries, NEIGHBOUR)?.into_iter();
+    let mut found = neighbour_distances(evaluated.spec.input, of(trained), &queries, NEIGHBOUR)?.into_iter();
     let (test, validation, unknown) = (found.next(), found.next(), found.next());
     let (Some(test), Some(validation), Some(unknown)) = (test, validation, unknown) else { return Ok(None) };
     Ok(Some(TrainingDistances { test, validation, unknown }))
@@ -152,26 +176,26 @@ fn training_distances(asked: &Asked<'_>, condition: Condition) -> Result<Option<
 /// # Errors
 /// The model cannot be loaded or queried.
 pub(in super::super) fn costs(
-    asked: &Asked<'_>,
+    evaluated: &EvaluatedModel<'_>,
     model: impl FnOnce() -> Result<Vec<u8>, ExperimentError>,
     settings: &Settings,
     progress: &dyn Progress,
 ) -> Result<Option<DecisionCost>, ExperimentError> {
-    if !asked.options.cost {
+    if !evaluated.options.cost {
         return Ok(None);
     }
-    let key = Determinants::of("decision cost", COST_VERSION).and("fit", &asked.cache_key).key();
+    let key = Determinants::of("decision cost", COST_VERSION).and("fit", &evaluated.cache_key).key();
     let _claim = match settings.cache.look_up_json::<Option<DecisionCost>>("costs", &key, progress) {
         Turn::Ready(cost) => return Ok(cost),
         Turn::Ours(claim) => claim,
     };
     let archive = ModelArchive::from_bytes(&model()?)?;
-    let test = asked.prepared.features.with_rows(&asked.split.split.test);
-    let is_external = asked.spec.kind.entry().external.is_some();
-    progress.begin(&format!("{}: measuring decision costs", asked.spec.kind.name()), 0);
+    let test = evaluated.prepared.features.with_rows(&evaluated.split.split.test);
+    let is_external = evaluated.spec.kind.entry().external.is_some();
+    progress.begin(&format!("{}: measuring decision costs", evaluated.spec.kind.name()), 0);
     let cost = decision_cost(&test, is_external, || Ok(load(&archive)?))?;
     progress.end();
-    super::super::run::put_json(&settings.cache, "costs", &key, &cost)?;
+    put_json(&settings.cache, "costs", &key, &cost)?;
     Ok(cost)
 }
 
@@ -188,31 +212,29 @@ fn is_readable(spec: &ModelSpec, features: &FeatureSet, row: usize) -> bool {
 }
 
 /// Returns the flows of the test rows, row by row; empty if no condition rebuilds them.
-fn test_flows<'a>(asked: &Asked<'a>, conditions: &[Condition]) -> Result<Vec<&'a LabelledFlow>, ExperimentError> {
+fn test_flows<'a>(
+    evaluated: &EvaluatedModel<'a>,
+    conditions: &[Condition],
+) -> Result<Vec<&'a LabelledFlow>, ExperimentError> {
     let from_packets = |condition: &Condition| {
         !matches!(condition, Condition::Validation | Condition::Unknown | Condition::Occluded { .. })
     };
     if !conditions.iter().any(from_packets) {
         return Ok(Vec::new());
     }
-    let Content::Flows(labelled) = &asked.flows.content else {
-        return Err(ExperimentError::Features {
-            problem:
-                "[evaluation] first_packets, masked, byte_ranges and disturbed rebuild test flows from their packets, \
-                      which feature files do not have; remove these keys"
-                    .to_owned(),
-        });
+    let Content::Flows(labelled) = &evaluated.flows.content else {
+        return Err(ExperimentError::Internal { problem: "rows of feature files have no packets".to_owned() });
     };
     let flows: HashMap<(&str, u32), &LabelledFlow> =
         labelled.iter().map(|flow| ((flow.provenance.capture.as_str(), flow.provenance.number), flow)).collect();
-    let provenance = &asked.prepared.features.provenance;
+    let provenance = &evaluated.prepared.features.provenance;
     let of_row = |&row: &usize| {
         let flow = &provenance[row];
         flows.get(&(flow.capture.as_str(), flow.number)).copied().ok_or_else(|| ExperimentError::Internal {
             problem: format!("flow {} of the features was not loaded", flow.flow_id()),
         })
     };
-    asked.split.split.test.iter().map(of_row).collect()
+    evaluated.split.split.test.iter().map(of_row).collect()
 }
 
 /// Returns the median time until the packets available to the model have arrived.
