@@ -1,12 +1,12 @@
 //! `etcbench features`: the flows of any captures, or of an experiment, as a table.
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use rayon::prelude::*;
 
+use super::features_output::{Format, Written};
 use super::leaks::Divided;
 use super::run::{Seeds, parse_seeds};
 use super::{TOO_MANY_FLOWS, Verdict, output, progress};
@@ -14,10 +14,7 @@ use crate::capture::{CaptureReader, CaptureSource, CaptureSummary, ReaderOptions
 use crate::dataset::{FlowProvenance, LabelledFlow, Labels};
 use crate::declarative::did_you_mean;
 use crate::experiment::{self, DividedFlows};
-use crate::feature::{
-    Columns, IMAGE_BYTES, IMAGE_PACKETS, Mask, MaskMethod, StoreError, StoreHeader, Tool, mask_flow, stream_arrow,
-    stream_csv, stream_nprint, stream_npz, stream_store, write_images,
-};
+use crate::feature::{Columns, Mask, MaskMethod, StoreCompression, StoreError, StoreHeader, Tool, mask_flow};
 use crate::flow::{Flow, FlowOptions, NumberedFlow, Pairing, STATISTIC_NAMES, assemble_as_completed};
 use crate::progress::Progress;
 use crate::storage::counted;
@@ -26,6 +23,7 @@ use crate::storage::counted;
 #[derive(Args)]
 #[command(after_help = "Examples:
   etcbench features capture.pcap -o flows.parquet
+  etcbench features capture.pcap --compression zstd:9 -o flows.parquet    # smaller, and takes longer to write
   etcbench features captures/*.pcap                      # only count their flows
   etcbench features *.pcapng --idle-timeout 15 --packets 16 -o flows.parquet
   etcbench features 'VPN-PCAPS-01.zip!vpn_aim_chat1a.pcap' -o flows.parquet
@@ -49,15 +47,18 @@ pub(super) struct FeaturesArguments {
     captures: Vec<PathBuf>,
     /// The file to write; `-` is standard output. If omitted, the captures are read and their flows counted.
     #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
+    pub(super) output: Option<PathBuf>,
     /// Output format; by default determined by the output's name: CSV for .csv, Arrow for .arrow or .feather, NumPy
     /// arrays for .npz, otherwise Parquet.
     #[arg(long, value_name = "FORMAT", value_enum, requires = "output")]
-    format: Option<Format>,
+    pub(super) format: Option<Format>,
+    /// How columns of Parquet are compressed: none, snappy, zstd (zstd:1) or zstd:LEVEL up to 22; zstd by default.
+    #[arg(long, value_name = "CODEC", requires = "output")]
+    pub(super) compression: Option<StoreCompression>,
     /// Column names: `own`, or those of a flow meter for the features that it defines in the same way (cicflowmeter,
     /// nfstream, argus); results/FORMAT.md lists these and where the tool's own values differ.
     #[arg(long, value_name = "TOOL", default_value = "own", value_parser = columns, requires = "output")]
-    columns: Columns,
+    pub(super) columns: Columns,
     /// Name captures by their paths relative to this folder, as datasets, splits and predictions do.
     #[arg(long, value_name = "FOLDER", conflicts_with = "experiment")]
     relative_to: Option<PathBuf>,
@@ -99,17 +100,17 @@ pub(super) struct FeaturesArguments {
     tunnels: Tunnels,
     /// Number of first packets of a flow that are kept with their bytes; 6 by default.
     #[arg(long, value_name = "N")]
-    packets: Option<usize>,
+    pub(super) packets: Option<usize>,
     /// Number of first bytes kept of each packet, from the IP header on; 248 by default, and as many as an image needs
     /// with `--format png`.
     #[arg(long, value_name = "M")]
-    bytes: Option<usize>,
+    pub(super) bytes: Option<usize>,
     /// Number of payload bytes per packet that have columns with `--format nprint`; none by default.
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
-    payload_bytes: usize,
+    pub(super) payload_bytes: usize,
     /// Leave out the flow statistics, which are most of the table: addresses, times and packets remain.
     #[arg(long)]
-    no_statistics: bool,
+    pub(super) no_statistics: bool,
     /// Fields to mask in the packets' bytes, separated by commas: ip_addresses, ports, ip_identification, ttl,
     /// checksums, tcp_sequence_numbers, tcp_timestamps, tls_server_name, tls_random, tls_session_id. Other columns,
     /// such as the addresses, are not masked.
@@ -122,52 +123,6 @@ pub(super) struct FeaturesArguments {
     #[arg(long, default_value_t = 0)]
     seed: u64,
 }
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// Comma-separated values with a header; bytes are hexadecimal.
-    Csv,
-    /// Apache Parquet.
-    Parquet,
-    /// Apache Arrow's IPC file (Feather).
-    Arrow,
-    /// NumPy's archive: an array per column, statistics as a matrix, packets as arrays.
-    Npz,
-    /// nPrint's CSV: a row per packet, a column per bit of its headers.
-    Nprint,
-    /// A folder of images in YaTC's layout, one of 40 x 40 per flow.
-    Png,
-    /// Not written; the message says how to convert a table.
-    #[value(hide = true)]
-    Hdf5,
-}
-
-impl Format {
-    fn of_name(path: &Path) -> Self {
-        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-        match extension.to_ascii_lowercase().as_str() {
-            "csv" => Format::Csv,
-            "arrow" | "feather" => Format::Arrow,
-            "npz" => Format::Npz,
-            "h5" | "hdf5" | "hdf" => Format::Hdf5,
-            _ => Format::Parquet,
-        }
-    }
-
-    fn is_text(self) -> bool {
-        matches!(self, Format::Csv | Format::Nprint)
-    }
-}
-
-/// The established writers of HDF5 depend on a C library, and those in Rust are young.
-// Only tables can be read by programs other than pandas, and have no columns of bytes.
-const NO_HDF5: &str = "HDF5 is not written; write Parquet and convert it: python3 -c \
-                       \"import pandas; f = pandas.read_parquet('flows.parquet'); \
-                       f.apply(lambda c: c.map(lambda v: v.hex() if isinstance(v, bytes) else v))\
-                       .to_hdf('flows.h5', key='flows', format='table')\"";
-
-/// Maximum number of payload bytes that have columns, eight columns each.
-const MOST_PAYLOAD: usize = 65_535;
 
 /// Name in the store for captures that belong to no dataset.
 const DATASET: &str = "captures";
@@ -263,61 +218,9 @@ fn within(path: &Path, folder: &Path) -> anyhow::Result<String> {
     Ok(format!("{}{member}", parts.join("/")))
 }
 
-/// What to write, and how.
-struct Written<'a> {
-    output: Option<&'a Path>,
-    format: Format,
-    columns: Columns,
-    payload: usize,
-}
-
-/// Rejects options that do not fit together, before anything is read.
-fn written(arguments: &FeaturesArguments) -> anyhow::Result<Written<'_>> {
-    let output = arguments.output.as_deref();
-    let format = arguments.format.unwrap_or_else(|| output.map_or(Format::Parquet, Format::of_name));
-    anyhow::ensure!(format != Format::Hdf5, NO_HDF5);
-    let columns = arguments.columns;
-    if let (Columns::Of(tool), Format::Nprint | Format::Png) = (columns, format) {
-        anyhow::bail!("--columns {} is for tables of flows; use it with csv, parquet, arrow or npz", tool.name());
-    }
-    if let (Columns::Of(tool), true) = (columns, arguments.no_statistics) {
-        anyhow::bail!("--columns {} needs statistics; remove --no-statistics", tool.name());
-    }
-    anyhow::ensure!(
-        arguments.payload_bytes == 0 || format == Format::Nprint,
-        "--payload-bytes is only for --format nprint; with other formats, use --bytes"
-    );
-    anyhow::ensure!(arguments.payload_bytes <= MOST_PAYLOAD, "--payload-bytes: the maximum is {MOST_PAYLOAD}");
-    let is_standard = output.is_some_and(crate::storage::is_standard_output);
-    if format == Format::Png && is_standard {
-        anyhow::bail!("images are written to a folder; name one with -o");
-    }
-    if let (Format::Png, Some(folder)) = (format, output)
-        && std::fs::symlink_metadata(folder).is_ok()
-    {
-        anyhow::bail!("{}: already exists; choose a new folder", folder.display());
-    }
-    if is_standard && !format.is_text() && std::io::stdout().is_terminal() {
-        anyhow::bail!("this format is binary; add --format csv, or name a file with -o");
-    }
-    Ok(Written { output, format, columns, payload: arguments.payload_bytes })
-}
-
-/// Returns how many packets of a flow and bytes of a packet are kept, with defaults by format.
-fn kept(arguments: &FeaturesArguments, format: Format, columns: Columns) -> (usize, usize) {
-    let default = FlowOptions::default();
-    let (packets, bytes) = match (format, columns) {
-        (Format::Png, _) => (IMAGE_PACKETS, IMAGE_BYTES),
-        (Format::Nprint, _) => (default.kept_packets, 120 + arguments.payload_bytes),
-        (_, Columns::Of(_)) => (1, 1),
-        _ => (default.kept_packets, default.kept_bytes),
-    };
-    (arguments.packets.unwrap_or(packets), arguments.bytes.unwrap_or(bytes))
-}
-
 /// Writes the flows of an experiment.
 fn of_experiment(project: &Path, name: &str, arguments: &FeaturesArguments) -> anyhow::Result<Verdict> {
-    let written = written(arguments)?;
+    let written = Written::new(arguments)?;
     let written_to = arguments.output.as_deref().map(output::announce).unwrap_or_default();
     let divided = Divided {
         experiment: name.into(),
@@ -328,7 +231,7 @@ fn of_experiment(project: &Path, name: &str, arguments: &FeaturesArguments) -> a
         variants: arguments.variant.iter().cloned().collect(),
     };
     let experiment = divided.read(project)?;
-    let least = kept(arguments, written.format, written.columns);
+    let least = written.kept(arguments);
     let progress = progress::for_standard_error();
     let settings = Divided::settings(project);
     let DividedFlows { mut header, mut flows, splits, has_packets } =
@@ -360,7 +263,7 @@ fn of_experiment(project: &Path, name: &str, arguments: &FeaturesArguments) -> a
         header.statistic_names.clear();
     }
     let mut flows = flows.into_iter();
-    let count = write(&written, &header, &mut || Ok(flows.next()))?;
+    let count = written.write(&header, &mut || Ok(flows.next()))?;
     say!("{} in {written_to}", counted(count, "flow"));
     Ok(Verdict::Done)
 }
@@ -370,8 +273,8 @@ pub(super) fn features(project: &Path, arguments: &FeaturesArguments) -> anyhow:
     if let Some(name) = &arguments.experiment {
         return of_experiment(project, name, arguments);
     }
-    let written = written(arguments)?;
-    let (kept_packets, kept_bytes) = kept(arguments, written.format, written.columns);
+    let written = Written::new(arguments)?;
+    let (kept_packets, kept_bytes) = written.kept(arguments);
     let options = FlowOptions {
         direction: arguments.direction,
         idle_timeout: arguments.idle_timeout,
@@ -425,39 +328,11 @@ pub(super) fn features(project: &Path, arguments: &FeaturesArguments) -> anyhow:
 
 /// Writes the received flows.
 fn receive(written: &Written<'_>, header: &StoreHeader, receiver: &Receiver<Sent>) -> Result<u64, StoreError> {
-    write(written, header, &mut || match receiver.recv() {
+    written.write(header, &mut || match receiver.recv() {
         Ok(Ok(flow)) => Ok(Some(flow)),
         Ok(Err(Stopped)) => Err(std::io::Error::other("a capture could not be read")),
         Err(_) => Ok(None),
     })
-}
-
-fn write(
-    written: &Written<'_>,
-    header: &StoreHeader,
-    next: &mut dyn FnMut() -> std::io::Result<Option<LabelledFlow>>,
-) -> Result<u64, StoreError> {
-    let columns = written.columns;
-    let Some(output) = written.output else {
-        let mut count = 0;
-        let told = |source| StoreError::Write { file: "nothing".to_owned(), source };
-        while next().map_err(told)?.is_some() {
-            count += 1;
-        }
-        return Ok(count);
-    };
-    match written.format {
-        Format::Csv => stream_csv(output, header, columns, next),
-        Format::Parquet => stream_store(output, header, columns, next),
-        Format::Arrow => stream_arrow(output, header, columns, next),
-        Format::Npz => stream_npz(output, header, columns, next),
-        Format::Nprint => stream_nprint(output, header, written.payload, next),
-        Format::Png => write_images(output, header, next),
-        Format::Hdf5 => {
-            let source = std::io::Error::other(NO_HDF5);
-            Err(StoreError::Write { file: output.display().to_string(), source })
-        }
-    }
 }
 
 /// Why reading stopped.

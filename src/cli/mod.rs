@@ -44,6 +44,7 @@ mod dry_run;
 mod explain;
 mod export;
 mod features;
+mod features_output;
 mod gpu_check;
 mod init;
 mod interrupt;

@@ -79,6 +79,19 @@ fn bits_are_those_of_nprint() {
         assert!(found == expected, "line {}", line + 1);
     }
     project.refused(&["features", "small.pcap", "--payload-bytes", "16", "-o", "flows.csv"], &["--format nprint"]);
+    let compressed = |codec: &'static str, file| ["features", "small.pcap", "--compression", codec, "-o", file];
+    let length = |codec| {
+        project.done(&compressed(codec, "flows.parquet"));
+        fs::metadata(project.path("flows.parquet")).unwrap().len()
+    };
+    let [none, snappy, zstd, small] = ["none", "snappy", "zstd", "zstd:19"].map(length);
+    assert!(none > snappy && snappy > zstd && zstd >= small, "{none} {snappy} {zstd} {small}");
+    project.done(&["features", "small.pcap", "-o", "flows.parquet"]);
+    assert_eq!(fs::metadata(project.path("flows.parquet")).unwrap().len(), zstd);
+    project.refused(&compressed("zstd", "flows.csv"), &["--compression is for Parquet"]);
+    for codec in ["zstd:0", "zstd:23", "gzip", "snappy:1"] {
+        project.refused(&compressed(codec, "flows.parquet"), &["none, snappy, zstd, or zstd:LEVEL"]);
+    }
     let told = ["HDF5 is not written", "pandas.read_parquet('flows.parquet')", "key='flows', format='table')"];
     project.refused(&["features", "small.pcap", "-o", "flows.h5"], &told);
     project.refused(&["features", "small.pcap", "--format", "hdf5", "-o", "flows"], &told);

@@ -38,7 +38,7 @@ pub use occlusion::Quantity;
 pub use sequence::{SequenceError, SequenceOptions, Transformation, sequence_names, write_sequence};
 pub use set::{FeatureSet, PAD, TokenArray, VOCABULARY};
 pub use spool::npy_header;
-pub use store::{StoreError, StoreHeader, StoreReader, stream_store, write_store};
+pub use store::{StoreCompression, StoreError, StoreHeader, StoreReader, stream_store, write_store};
 pub use text::stream_csv;
 pub use token::{PacketStart, TokenError, TokenOptions, shown_packets, tokenize};
 pub use tool::Tool;

@@ -8,11 +8,13 @@
 //! packets. The file's key-value metadata (`etcbench.*`) contains [`StoreHeader`]. Equal flows produce identical bytes.
 
 use std::borrow::Borrow;
+use std::fmt;
 use std::path::Path;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use parquet::basic::{Compression, ZstdLevel};
+use parquet::basic::{Compression as Codec, ZstdLevel};
 use parquet::column::writer::{ColumnCloseResult, get_column_writer};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
@@ -90,7 +92,7 @@ pub fn write_store<'a>(
     flows: impl IntoIterator<Item = &'a LabelledFlow>,
 ) -> Result<u64, StoreError> {
     let mut flows = flows.into_iter();
-    stream_store(path, header, Columns::Own, &mut || Ok(flows.next()))
+    stream_store(path, header, Columns::Own, StoreCompression::default(), &mut || Ok(flows.next()))
 }
 
 /// Like [`write_store`], for flows returned by `next` one at a time, until it returns `None`; holds only one row group
@@ -102,6 +104,7 @@ pub fn stream_store<F: Borrow<LabelledFlow> + Sync>(
     path: &Path,
     header: &StoreHeader,
     columns: Columns,
+    compression: StoreCompression,
     next: &mut dyn FnMut() -> std::io::Result<Option<F>>,
 ) -> Result<u64, StoreError> {
     let mut count = 0;
@@ -116,13 +119,12 @@ pub fn stream_store<F: Borrow<LabelledFlow> + Sync>(
         ];
         let metadata =
             metadata.into_iter().flatten().map(|(key, value)| KeyValue::new(key.to_owned(), value)).collect();
-        let level = ZstdLevel::try_new(1).map_err(std::io::Error::other)?;
         let mut properties = WriterProperties::builder();
         for field in fields.iter().filter(|field| !field.repeats()) {
             properties = properties.set_column_dictionary_enabled(ColumnPath::from(field.name(header)), false);
         }
         let properties = properties
-            .set_compression(Compression::ZSTD(level))
+            .set_compression(compression.codec().map_err(std::io::Error::other)?)
             // A row group is a single page of nearly every column, so page statistics would be redundant.
             .set_statistics_enabled(EnabledStatistics::Chunk)
             .set_created_by(format!("etcbench version {}", env!("CARGO_PKG_VERSION")))
@@ -148,6 +150,63 @@ pub fn stream_store<F: Borrow<LabelledFlow> + Sync>(
     })
     .map_err(|source| StoreError::Write { file: path.display().to_string(), source })?;
     Ok(count)
+}
+
+/// How the columns of a store are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreCompression {
+    /// Not at all: the largest file, written and read in the least time.
+    None,
+    /// Snappy: larger than Zstandard, and nearly as fast as none.
+    Snappy,
+    /// Zstandard at a level from 1, the fastest, to 22.
+    Zstd(u8),
+}
+
+/// Zstandard at level 1: higher levels take several times as long for a few per cent of the size.
+impl Default for StoreCompression {
+    fn default() -> Self {
+        Self::Zstd(1)
+    }
+}
+
+impl StoreCompression {
+    fn codec(self) -> Result<Codec, ParquetError> {
+        Ok(match self {
+            Self::None => Codec::UNCOMPRESSED,
+            Self::Snappy => Codec::SNAPPY,
+            Self::Zstd(level) => Codec::ZSTD(ZstdLevel::try_new(i32::from(level))?),
+        })
+    }
+}
+
+/// Parses `none`, `snappy`, `zstd` or `zstd:LEVEL`.
+impl FromStr for StoreCompression {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let compression = match text.split_once(':') {
+            None if text == "none" => Some(Self::None),
+            None if text == "snappy" => Some(Self::Snappy),
+            None if text == "zstd" => Some(Self::default()),
+            Some(("zstd", level)) => level.parse().ok().map(Self::Zstd),
+            _ => None,
+        };
+        compression
+            .filter(|compression| compression.codec().is_ok())
+            .ok_or_else(|| "it must be none, snappy, zstd, or zstd:LEVEL with a level from 1 to 22".to_owned())
+    }
+}
+
+/// As [`FromStr`] reads it.
+impl fmt::Display for StoreCompression {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => formatter.write_str("none"),
+            Self::Snappy => formatter.write_str("snappy"),
+            Self::Zstd(level) => write!(formatter, "zstd:{level}"),
+        }
+    }
 }
 
 /// Writes a row group. Columns are encoded in parallel and independently, so threads do not affect the bytes.

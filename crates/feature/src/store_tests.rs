@@ -81,6 +81,20 @@ proptest! {
     }
 
     #[test]
+    fn flows_are_the_same_with_any_compression(flows in proptest::collection::vec(labelled(), 1..10)) {
+        let folder = tempfile::tempdir().unwrap();
+        for text in ["none", "snappy", "zstd:1", "zstd:19"] {
+            let compression: StoreCompression = text.parse().unwrap();
+            prop_assert_eq!(compression.to_string(), text);
+            let path = folder.path().join(text);
+            let mut rest = flows.iter();
+            stream_store(&path, &header(), Columns::Own, compression, &mut || Ok(rest.next())).unwrap();
+            let found: Vec<LabelledFlow> = StoreReader::open(&path).unwrap().collect::<Result<_, _>>().unwrap();
+            prop_assert_eq!(&found, &flows);
+        }
+    }
+
+    #[test]
     fn a_damaged_file_is_an_error_or_flows_but_never_a_panic(
         flow in labelled(), place in any::<prop::sample::Index>(), bit in 0u8..8, cut in any::<bool>(),
     ) {
