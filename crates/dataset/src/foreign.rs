@@ -34,6 +34,22 @@ pub(super) const OBJECTS: &str = "it contains pickled Python objects, which can 
                                   with 0; for a member of an npz, use numpy.load('FILE.npz', allow_pickle=True)['X'] \
                                   and numpy.savez('NEW.npz', X=..., y=...)";
 
+/// The same, of classes.
+pub(super) const OBJECTS_OF_CLASSES: &str = "it contains pickled Python objects, which can run programs when they are read, so they are not; if you trust its \
+     source, convert it once, with Python: python3 -c \"import numpy; numpy.save('y_NEW.npy', numpy.load('FILE.npy', \
+     allow_pickle=True).astype(str))\"; for a member of an npz, use numpy.load('FILE.npz', allow_pickle=True)['y'] and \
+     numpy.savez('NEW.npz', X=..., y=...)";
+
+/// Returns why a file with these first bytes cannot be read as arrays and how to convert it to some, or `None` if it may
+/// be.
+pub(super) fn foreign_to_arrays(start: &[u8]) -> Option<&'static str> {
+    foreign_kind(start).map(|kind| if kind == HDF5 { HDF5_OF_ARRAYS } else { kind })
+}
+
+const HDF5_OF_ARRAYS: &str = "it is an HDF5 file, which is not read; convert its arrays once, with Python: python3 -c \"import h5py, numpy; \
+     arrays = {}; h5py.File('FILE.h5', 'r').visititems(lambda name, item: arrays.update({name.replace('/', '_'): \
+     item[()]}) if isinstance(item, h5py.Dataset) else None); numpy.savez('NEW.npz', **arrays)\"";
+
 /// Returns what to add to the message that a folder contains no file of the dataset, if it or a folder below it contains
 /// files of such kinds.
 pub(super) fn foreign_files(folder: &Path) -> Option<String> {

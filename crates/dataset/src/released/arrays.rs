@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use super::{Budget, ReleasedPart, fault, part_of, words};
 use crate::DatasetError;
-use crate::published::npy::{NpyReader, read_column};
+use crate::foreign::foreign_to_arrays;
+use crate::published::npy::{Classes, NpyReader, read_classes};
 use etcbench_capture::archive::members;
 use etcbench_capture::{CaptureSource, ExpansionLimits};
 
@@ -80,7 +81,11 @@ pub(super) fn read(files: &[PathBuf], budget: &mut Budget) -> Result<Vec<Release
 /// Lists the arrays in a file.
 fn arrays(file: &Path) -> Result<Vec<Array>, DatasetError> {
     let text = file.display().to_string();
-    if super::start_of(file)? != *b"PK\x03\x04" {
+    let start = super::start_of(file)?;
+    if let Some(told) = foreign_to_arrays(&start) {
+        return Err(fault(&text, told.to_owned()));
+    }
+    if start != *b"PK\x03\x04" {
         let name = file.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned());
         return Ok(vec![Array::new(&name, CaptureSource::file(file), text)]);
     }
@@ -104,15 +109,10 @@ fn read_part(
     let mut reader = NpyReader::new(rows.open()?).map_err(of_rows)?;
     let width = reader.columns;
     budget.take(usize::try_from(reader.rows).unwrap_or(usize::MAX).saturating_mul(width)).map_err(of_rows)?;
-    let classes = read_column(labels.open()?, reader.rows).map_err(|message| fault(&labels.text, message))?;
-    if classes.len() as u64 != reader.rows {
-        return Err(fault(&labels.text, format!("{} classes for {} rows", classes.len(), reader.rows)));
-    }
-    if let Some(place) = classes.iter().position(|class| class.fract() != 0.0 || !class.is_finite()) {
-        return Err(fault(
-            &labels.text,
-            format!("row {place}: {} is not a class; classes are integers", classes[place]),
-        ));
+    let of_labels = |message: String| fault(&labels.text, message);
+    let labels = named(read_classes(labels.open()?, reader.rows).map_err(of_labels)?).map_err(of_labels)?;
+    if labels.len() as u64 != reader.rows {
+        return Err(of_labels(format!("{} classes for {} rows", labels.len(), reader.rows)));
     }
     let (mut values, mut row) = (Vec::new(), Vec::new());
     while reader.next_row(&mut row).map_err(of_rows)? {
@@ -121,11 +121,22 @@ fn read_part(
     if let Some(place) = values.iter().position(|value| !value.is_finite()) {
         return Err(of_rows(format!("row {}: a value is {}", place / width.max(1), values[place])));
     }
-    let mut names: BTreeMap<i64, Arc<str>> = BTreeMap::new();
-    let name_of = |class: f64| {
-        let class = class as i64;
-        Arc::clone(names.entry(class).or_insert_with(|| class.to_string().into()))
-    };
-    let labels = classes.into_iter().map(name_of).collect();
     Ok(ReleasedPart { name, width, values, labels })
+}
+
+/// Returns the names of classes; those of numbers are the numbers.
+fn named(classes: Classes) -> Result<Vec<Arc<str>>, String> {
+    let numbers = match classes {
+        Classes::Names(names) => return Ok(names),
+        Classes::Numbers(numbers) => numbers,
+    };
+    let mut names: BTreeMap<i64, Arc<str>> = BTreeMap::new();
+    let mut name_of = |(row, class): (usize, f64)| {
+        if class.fract() != 0.0 || !class.is_finite() {
+            return Err(format!("row {row}: {class} is not a class; classes are integers or text"));
+        }
+        let class = class as i64;
+        Ok(Arc::clone(names.entry(class).or_insert_with(|| class.to_string().into())))
+    };
+    numbers.into_iter().enumerate().map(&mut name_of).collect()
 }

@@ -60,3 +60,51 @@ fn parts_without_rows_or_values_are_refused() {
     let wide = [("X_test.npy", array("(2, 0)")), ("y_test.npy", npy("|u1", "(2,)", &[0, 1]))];
     refused(&wide, &["part test has no values"]);
 }
+
+#[test]
+fn classes_may_be_text() {
+    let rows = |part: &str| (format!("X_{part}.npy"), npy("|u1", "(3, 1)", &[1, 2, 3]));
+    let of = |part: &str, descr: &str, values: Vec<u8>| {
+        let (name, content) = rows(part);
+        let labels = (format!("y_{part}.npy"), npy(descr, "(3,)", &values));
+        read(&[(name.as_str(), content), (labels.0.as_str(), labels.1)])
+    };
+    let labels = |read: Result<Vec<ReleasedPart>, String>| {
+        read.unwrap()[0].labels.iter().map(|label| label.to_string()).collect::<Vec<_>>()
+    };
+    // numpy.array(["é", "vpn", "b"]), in both orders of bytes, and numpy.array([b"a", b"vpn", b"b"]).
+    let text = ["é\0\0", "vpn", "b\0\0"].concat();
+    let little: Vec<u8> = text.chars().flat_map(|letter| u32::from(letter).to_le_bytes()).collect();
+    let big: Vec<u8> = text.chars().flat_map(|letter| u32::from(letter).to_be_bytes()).collect();
+    assert_eq!(labels(of("test", "<U3", little.clone())), ["é", "vpn", "b"]);
+    assert_eq!(labels(of("test", ">U3", big.clone())), ["é", "vpn", "b"]);
+    assert_eq!(labels(of("test", "|S3", b"a\0\0vpnb\0\0".to_vec())), ["a", "vpn", "b"]);
+    let told = |descr: &str, values: Vec<u8>| of("test", descr, values).unwrap_err();
+    for (descr, values, words) in [
+        ("<U3", big, "row 0: its text is not valid"),
+        ("<U3", little[..30].to_vec(), "it ends in row 2 of 3"),
+        ("|S1", b"abcd".to_vec(), "more values than its shape"),
+        ("|S1", b"a\0b".to_vec(), "row 1: its class is an empty text"),
+        ("|S1", b"\xffab".to_vec(), "row 0: its text is not valid"),
+        ("<U99999", Vec::new(), "text of at most 65536 bytes"),
+        ("|O", Vec::new(), "allow_pickle=True).astype(str))"),
+        (
+            "<f4",
+            [0.5_f32, 1.0, 2.0].iter().flat_map(|value| value.to_le_bytes()).collect(),
+            "row 0: 0.5 is not a class",
+        ),
+    ] {
+        let told = told(descr, values);
+        assert!(told.contains("y_test.npy") && told.contains(words), "{words} is not in {told}");
+    }
+}
+
+#[test]
+fn files_of_other_kinds_are_refused_with_the_line_that_converts_them_to_arrays() {
+    refused(
+        &[("X_train.h5", b"\x89HDF\r\n\x1a\n".to_vec())],
+        &["X_train.h5", "import h5py, numpy", "numpy.savez('NEW.npz'"],
+    );
+    // The name says nothing, which is not the problem.
+    refused(&[("dataset.pkl", b"\x80\x04.".to_vec())], &["dataset.pkl: it is a pickle", "numpy.save('NEW.npy'"]);
+}
