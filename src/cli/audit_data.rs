@@ -25,7 +25,8 @@ use crate::split::Split;
 #[command(
     after_help = "The names of arrays determine their content: X, data or features for rows, y or labels for classes,
 and train, val or test for the part. Rows of integers from 0 to 255 are read as bytes, all others as columns.
-Classes are integers or text. Tables have columns `label` and `text_a` with hexadecimal words, as ET-BERT's; images are in folders per class, as
+Classes are integers or text. Of several arrays of a part, those named alike belong together: X_train_2 and y_train_2.
+Tables have columns `label` and `text_a` with hexadecimal words, as ET-BERT's; images are in folders per class, as
 YaTC's, with a byte per grey pixel. Here too the names of files and folders state the part.
 
 Examples:

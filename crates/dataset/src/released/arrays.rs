@@ -6,24 +6,65 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Budget, ReleasedPart, fault, part_of, words};
+use super::{Budget, ReleasedPart, fault, is_of_part, part_of, words};
 use crate::DatasetError;
 use crate::foreign::foreign_to_arrays;
 use crate::published::npy::{Classes, NpyReader, read_classes};
 use etcbench_capture::archive::members;
 use etcbench_capture::{CaptureSource, ExpansionLimits};
 
-/// An array in a file: the words of its name, and its source.
+/// An array in a file: the words of its name, those of the archive's name if it is in one, and its source.
 struct Array {
     words: Vec<String>,
+    archive_words: Vec<String>,
     source: CaptureSource,
     text: String,
+    /// The archive, or the folder of a file of its own.
+    place: PathBuf,
 }
 
+/// Words of the names of rows and of classes.
+const OF_ROWS: [&str; 6] = ["x", "data", "datagram", "features", "input", "inputs"];
+const OF_CLASSES: [&str; 6] = ["y", "label", "labels", "target", "targets", "class"];
+
 impl Array {
-    fn new(name: &str, source: CaptureSource, text: String) -> Self {
-        let stem = name.rsplit(['/', '\\']).next().unwrap_or(name);
-        Self { words: words(stem.strip_suffix(".npy").unwrap_or(stem)), source, text }
+    fn of_file(file: &Path) -> Self {
+        Self {
+            words: words(&stem(file)),
+            archive_words: Vec::new(),
+            source: CaptureSource::file(file),
+            text: file.display().to_string(),
+            place: file.parent().unwrap_or(Path::new("")).to_owned(),
+        }
+    }
+
+    fn of_member(archive: &Path, name: &str) -> Self {
+        let own = name.rsplit(['/', '\\']).next().unwrap_or(name);
+        Self {
+            words: words(own.strip_suffix(".npy").unwrap_or(own)),
+            archive_words: words(&stem(archive)),
+            source: CaptureSource::member(archive, name.to_owned()),
+            text: format!("{}: {name}", archive.display()),
+            place: archive.to_owned(),
+        }
+    }
+
+    /// Returns the part that its name states, or else that of its archive.
+    fn part(&self) -> &'static str {
+        match part_of(&self.words) {
+            "all" => part_of(&self.archive_words),
+            part => part,
+        }
+    }
+
+    /// Returns what its name says apart from part and kind: equal for rows and their classes, as in `X_train_2` and
+    /// `y_train_2`.
+    fn rest(&self) -> String {
+        let known = |word: &&String| {
+            OF_ROWS.contains(&word.as_str()) || OF_CLASSES.contains(&word.as_str()) || is_of_part(word)
+        };
+        let rest: Vec<&str> = self.words.iter().filter(|word| !known(word)).map(String::as_str).collect();
+        rest.join("_")
     }
 
     fn open(&self) -> Result<impl BufRead + use<>, DatasetError> {
@@ -35,10 +76,8 @@ impl Array {
     /// Returns whether the array contains rows (true) or classes (false), or `None` if its name does not indicate
     /// either.
     fn holds_rows(&self) -> Option<bool> {
-        let rows = ["x", "data", "datagram", "features", "input", "inputs"];
-        let labels = ["y", "label", "labels", "target", "targets", "class"];
-        let any = |words: &[&str]| self.words.iter().any(|word| words.contains(&word.as_str()));
-        match (any(&rows), any(&labels)) {
+        let any = |known: &[&str]| self.words.iter().any(|word| known.contains(&word.as_str()));
+        match (any(&OF_ROWS), any(&OF_CLASSES)) {
             (_, true) => Some(false),
             (true, false) => Some(true),
             (false, false) => None,
@@ -57,7 +96,7 @@ pub(super) fn read(files: &[PathBuf], budget: &mut Budget) -> Result<Vec<Release
                 fault(&array.text, problem.to_owned())
             })?;
             // Arrays of one part may be spread over several files.
-            pairs.entry(part_of(&array.words)).or_default()[usize::from(!holds_rows)].push(array);
+            pairs.entry(array.part()).or_default()[usize::from(!holds_rows)].push(array);
         }
     }
     let mut parts: Vec<ReleasedPart> = Vec::new();
@@ -71,11 +110,39 @@ pub(super) fn read(files: &[PathBuf], budget: &mut Budget) -> Result<Vec<Release
             );
             return Err(fault(&array, problem));
         }
-        for (rows, labels) in rows.iter().zip(&labels) {
-            parts.push(read_part(name, rows, labels, budget)?);
+        for rows_array in &rows {
+            let labels = classes_of(rows_array, &rows, &labels).map_err(|problem| fault(&rows_array.text, problem))?;
+            parts.push(read_part(name, rows_array, labels, budget)?);
         }
     }
     Ok(parts)
+}
+
+/// Returns the array with the classes of `own`, one of the arrays of rows of a part: the one named alike, and of several
+/// named alike the one in the same archive or folder.
+fn classes_of<'a>(own: &Array, rows: &[Array], labels: &'a [Array]) -> Result<&'a Array, String> {
+    let rest = own.rest();
+    if let ([_], [only]) = (rows, labels) {
+        let other = only.rest();
+        // Names like `X_payload_train` and `y_train` are clear, since there are no others.
+        return if rest == other || rest.is_empty() || other.is_empty() {
+            Ok(only)
+        } else {
+            Err(format!("its classes would be in {}, whose name ends otherwise; name both alike", only.text))
+        };
+    }
+    let alike = |arrays: &'a [Array]| arrays.iter().filter(|array| array.rest() == rest).collect::<Vec<_>>();
+    let labels = alike(labels);
+    let beside = |array: &&Array| array.rest() == rest && array.place == own.place;
+    let matching = match labels[..] {
+        [only] if rows.iter().filter(|array| array.rest() == rest).count() == 1 => vec![only],
+        _ => labels.into_iter().filter(|array| beside(&array)).collect(),
+    };
+    match matching[..] {
+        [only] if rows.iter().filter(beside).count() <= 1 => Ok(only),
+        [] => Err("no array of classes is named alike; name them as in X_train_2 and y_train_2".to_owned()),
+        _ => Err("several arrays of its part are named alike; number them, as in X_train_2 and y_train_2".to_owned()),
+    }
 }
 
 /// Lists the arrays in a file.
@@ -86,17 +153,16 @@ fn arrays(file: &Path) -> Result<Vec<Array>, DatasetError> {
         return Err(fault(&text, told.to_owned()));
     }
     if start != *b"PK\x03\x04" {
-        let name = file.file_name().map_or(String::new(), |name| name.to_string_lossy().into_owned());
-        return Ok(vec![Array::new(&name, CaptureSource::file(file), text)]);
+        return Ok(vec![Array::of_file(file)]);
     }
     let members = members(file).map_err(|error| fault(&text, error.to_string()))?;
     let arrays = members.into_iter().filter(|member| member.name.ends_with(".npy"));
-    Ok(arrays
-        .map(|member| {
-            let text = format!("{text}: {}", member.name);
-            Array::new(&member.name, CaptureSource::member(file, member.name.clone()), text)
-        })
-        .collect())
+    Ok(arrays.map(|member| Array::of_member(file, &member.name)).collect())
+}
+
+/// Returns a file's name without its extension.
+fn stem(file: &Path) -> String {
+    file.file_stem().map_or(String::new(), |stem| stem.to_string_lossy().into_owned())
 }
 
 fn read_part(

@@ -65,15 +65,22 @@ fn words(name: &str) -> Vec<String> {
     name.to_lowercase().split(['_', '-', '.', ' ']).map(str::to_owned).collect()
 }
 
+/// The parts, and the words of names that state them.
+const PARTS: [(&str, &[&str]); 3] = [
+    ("train", &["train", "training"]),
+    ("validation", &["valid", "validation", "val", "dev"]),
+    ("test", &["test", "testing"]),
+];
+
 /// Returns the part that the words of a name state.
 fn part_of(words: &[String]) -> &'static str {
-    const KNOWN: [(&str, &[&str]); 3] = [
-        ("train", &["train", "training"]),
-        ("validation", &["valid", "validation", "val", "dev"]),
-        ("test", &["test", "testing"]),
-    ];
-    let of = |word: &String| KNOWN.iter().find(|(_, names)| names.contains(&word.as_str())).map(|(part, _)| *part);
+    let of = |word: &String| PARTS.iter().find(|(_, names)| names.contains(&word.as_str())).map(|(part, _)| *part);
     words.iter().find_map(of).unwrap_or("all")
+}
+
+/// Returns whether a word states a part.
+fn is_of_part(word: &str) -> bool {
+    PARTS.iter().any(|(_, names)| names.contains(&word))
 }
 
 /// Reads the first four bytes of a file, or fewer if it is shorter.

@@ -1,14 +1,16 @@
 //! Released splits that are broken or unusual: what is refused, with which words, and what is read.
 
 use std::fs;
+use std::io::Write;
 
 use super::*;
 
-/// Writes files to a new folder and reads them as a released split.
+/// Writes files to a new folder and reads them, in this order, as a released split.
 fn read(files: &[(&str, Vec<u8>)]) -> Result<Vec<ReleasedPart>, String> {
     let folder = tempfile::tempdir().unwrap();
     let paths: Vec<PathBuf> = files.iter().map(|(name, _)| folder.path().join(name)).collect();
     for (path, (_, content)) in paths.iter().zip(files) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, content).unwrap();
     }
     read_released(&paths).map_err(|error| error.to_string())
@@ -107,4 +109,47 @@ fn files_of_other_kinds_are_refused_with_the_line_that_converts_them_to_arrays()
     );
     // The name says nothing, which is not the problem.
     refused(&[("dataset.pkl", b"\x80\x04.".to_vec())], &["dataset.pkl: it is a pickle", "numpy.save('NEW.npy'"]);
+}
+
+/// Archives arrays as `numpy.savez` does.
+fn npz(members: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for (name, content) in members {
+        archive.start_file(*name, zip::write::SimpleFileOptions::default()).unwrap();
+        archive.write_all(content).unwrap();
+    }
+    archive.finish().unwrap().into_inner()
+}
+
+#[test]
+fn rows_get_the_classes_that_are_named_alike_in_any_order() {
+    let one = |value: u8| npy("|u1", "(1,)", &[value]);
+    // A row has the value of its class.
+    let paired = |files: &[(&str, Vec<u8>)]| {
+        for part in read(files).unwrap() {
+            for (value, label) in part.values.iter().zip(&part.labels) {
+                assert_eq!(value.to_string(), **label, "{:?}", files.iter().map(|(name, _)| name).collect::<Vec<_>>());
+            }
+        }
+    };
+    let files = ["x_train_1.npy", "x_train_2.npy", "y_train_2.npy", "y_train_1.npy"];
+    paired(&[(files[0], one(1)), (files[1], one(2)), (files[2], one(2)), (files[3], one(1))]);
+    let members = ["X_train_b.npy", "X_train_a.npy", "labels_train_a.npy", "labels_train_b.npy"];
+    let archive = npz(&[(members[0], one(1)), (members[1], one(2)), (members[2], one(2)), (members[3], one(1))]);
+    paired(&[("dataset.npz", archive)]);
+    let files = ["a/x_test.npy", "b/x_test.npy", "b/y_test.npy", "a/y_test.npy"];
+    paired(&[(files[0], one(1)), (files[1], one(2)), (files[2], one(2)), (files[3], one(1))]);
+    let both = |value: u8| npz(&[("y.npy", one(value)), ("X.npy", one(value))]);
+    paired(&[("train_1.npz", both(1)), ("train_2.npz", both(2)), ("test.npz", both(3))]);
+    paired(&[("X_payload_train.npy", one(1)), ("y_train.npy", one(1))]);
+
+    let parts = read(&[("train.npz", both(1)), ("test.npz", both(3))]).unwrap();
+    let names: Vec<&str> = parts.iter().map(|part| part.name).collect();
+    assert_eq!(names, ["train", "test"], "the archive's name states the part where the array's does not");
+
+    refused(&[("x_train_1.npy", one(1)), ("y_train_2.npy", one(1))], &["x_train_1.npy", "y_train_2.npy, whose name"]);
+    let files = ["x_train_1.npy", "x_train_2.npy", "y_train_1.npy", "y_train_3.npy"];
+    refused(&files.map(|name| (name, one(1))), &["x_train_2.npy", "no array of classes is named alike"]);
+    let files = ["x_train.npy", "data_train.npy", "y_train.npy", "label_train.npy"];
+    refused(&files.map(|name| (name, one(1))), &["x_train.npy", "several arrays of its part are named alike"]);
 }
