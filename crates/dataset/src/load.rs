@@ -146,7 +146,8 @@ fn load_capture(
         let path = &planned.file.path;
         let name = if prefixed { format!("{}/{path}", dataset.definition.name) } else { path.clone() };
         let read = load_published(dataset, rules, &planned, &name, options)?;
-        let summary = CaptureSummary { packets: read.packets, decoded: read.packets, ..CaptureSummary::default() };
+        let (packets, damage) = (read.packets, read.damage);
+        let summary = CaptureSummary { packets, decoded: packets, damage, ..CaptureSummary::default() };
         let capture = LoadedCapture {
             dataset: dataset.definition.name.clone(),
             capture: name,

@@ -1,5 +1,6 @@
 //! Loads labelled flows from a file in a published layout, with sampling per class if there are more than the limit.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -11,7 +12,7 @@ use crate::labelled::{FlowProvenance, LabelledFlow, Labels};
 use crate::load::Dataset;
 use crate::plan::PlannedCapture;
 use crate::rules::add_label;
-use etcbench_capture::Transport;
+use etcbench_capture::{Damage, Transport};
 use etcbench_flow::{FiveTuple, FlowOptions, SequencePacket, flow_of_sequence};
 use etcbench_storage::seed;
 
@@ -23,6 +24,8 @@ pub(crate) struct PublishedFlows {
     pub passed_over: u64,
     /// Number of packets in all flows of the file.
     pub packets: u64,
+    /// Where the file ends early, if it is a damaged capture.
+    pub damage: Option<Damage>,
 }
 
 /// The selected flows of a file: all, or a sample of each class.
@@ -47,7 +50,8 @@ pub(crate) fn load_published(
     let PlannedCapture { file, labels, .. } = planned;
     let definition = &dataset.definition;
     let timed = definition.times != crate::PacketTimes::Invented;
-    let published = PublishedFile { root: &dataset.folder.root, file, layout: rules.layout, options };
+    let published =
+        PublishedFile { root: &dataset.folder.root, file, layout: rules.layout, options, damage: RefCell::default() };
     let mut all = Kept::default();
     let mut generator = rules.most_flows_per_class.map(|(_, seed)| seed::generator(seed, &format!("published/{name}")));
     let (mut number, mut passed_over, mut packets) = (0_u32, 0_u64, 0_u64);
@@ -81,7 +85,7 @@ pub(crate) fn load_published(
     };
     (rules.layout.read)(&published, &mut sink).map_err(|fault| damaged(dataset, planned, &fault))?;
     all.flows.sort_by_key(|flow| flow.provenance.number);
-    Ok(PublishedFlows { flows: all.flows, passed_over, packets })
+    Ok(PublishedFlows { flows: all.flows, passed_over, packets, damage: published.damage.into_inner() })
 }
 
 fn damaged(dataset: &Dataset, planned: &PlannedCapture, fault: &Fault) -> DatasetError {

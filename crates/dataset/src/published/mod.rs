@@ -19,6 +19,7 @@ mod ucdavis;
 mod utmobilenet;
 pub(super) mod words;
 
+use std::cell::RefCell;
 use std::fmt;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -30,7 +31,7 @@ use super::folder::CaptureFile;
 use super::foreign::foreign_kind;
 use super::holds::{HeldBytes, HeldFlags, HeldLengths, HeldTimes, Holds};
 use super::rules::{known_column, without_compression};
-use etcbench_capture::{ExpansionLimits, decompress};
+use etcbench_capture::{Damage, ExpansionLimits, decompress};
 use etcbench_flow::{FiveTuple, Flow, FlowOptions, SequencePacket};
 use etcbench_storage::declarative::nearest;
 
@@ -273,6 +274,8 @@ pub(super) struct PublishedFile<'a> {
     layout: &'a Layout,
     /// Limits on the packets and bytes kept per flow.
     options: &'a FlowOptions,
+    /// Where a capture ends early; the flows before it are used.
+    damage: RefCell<Option<Damage>>,
 }
 
 impl PublishedFile<'_> {

@@ -117,14 +117,14 @@ pub(super) fn read(file: &PublishedFile<'_>, sink: &mut Sink<'_>) -> Result<(), 
         ended.insert(sample.comment.sample.clone());
         sample.emit(sink)?;
     }
-    match reader.summary().damage {
-        Some(damage) => Err(Fault::of_file(damage.to_string())),
-        None if packets > 0 && ended.is_empty() => Err(Fault::of_file(
+    if packets > 0 && ended.is_empty() {
+        return Err(Fault::of_file(
             "none of its packets has a comment; pcapML writes `sampleID,label` as the comment of each packet"
                 .to_owned(),
-        )),
-        None => Ok(()),
+        ));
     }
+    file.damage.replace(reader.summary().damage);
+    Ok(())
 }
 
 #[cfg(test)]

@@ -64,7 +64,8 @@ fn every_layout_gives_what_its_own_loader_reads() {
         let mut flows = Vec::new();
         for file in &dataset.folder.captures {
             let options = FlowOptions { kept_packets: 8, kept_bytes: 8, ..FlowOptions::default() };
-            let published = PublishedFile { root: &dataset.folder.root, file, layout, options: &options };
+            let damage = std::cell::RefCell::default();
+            let published = PublishedFile { root: &dataset.folder.root, file, layout, options: &options, damage };
             let mut sink = |flow: PublishedFlow| {
                 flows.push((file.path.clone(), as_packets(flow)));
                 Ok(())
@@ -210,7 +211,6 @@ fn samples_of_pcapml_are_groups_and_mixed_ones_are_refused() {
             [&whole[..], &whole].concat(),
             "packet 12: sample 18205618432581910911 began before another one; sort the file by sample with `pcapml sort`",
         ),
-        (whole[..whole.len() - 3].to_vec(), "the file ends inside a block"),
         (plain, "none of its packets has a comment; pcapML writes `sampleID,label`"),
         (b"hello, world, hello, world".to_vec(), "not a pcap or pcapng capture"),
     ] {
@@ -222,8 +222,31 @@ fn samples_of_pcapml_are_groups_and_mixed_ones_are_refused() {
     }
 }
 
-/// Loads a dataset that consists of files in one layout.
+#[test]
+fn what_is_before_the_end_of_a_cut_pcapml_file_is_used_and_the_damage_reported() {
+    let path = project().join("tests/fixtures/published/pcapml/handshakes.pcapng");
+    let whole = std::fs::read(path).unwrap();
+    let read = |content: &[u8]| loaded_of("pcapml", "", &[("a.pcapng", content.to_vec())]).unwrap();
+    let (all, cut) = (read(&whole), read(&whole[..whole.len() - 3]));
+    assert_eq!(all.captures[0].summary.damage, None);
+    let damage = cut.captures[0].summary.damage.as_ref().unwrap();
+    assert!(damage.problem.contains("the file ends inside a block"), "{damage}");
+    let packets =
+        |loaded: &crate::Loaded| -> Vec<usize> { loaded.flows.iter().map(|flow| flow.flow.packets.len()).collect() };
+    // The last block is the last packet of the last sample.
+    let mut expected = packets(&all);
+    *expected.last_mut().unwrap() -= 1;
+    assert_eq!(packets(&cut), expected);
+    assert_eq!(cut.captures[0].summary.packets + 1, all.captures[0].summary.packets);
+}
+
+/// Returns the flows of a dataset that consists of files in one layout.
 fn broken(layout: &str, rest: &str, files: &[(&str, Vec<u8>)]) -> Result<Vec<crate::LabelledFlow>, DatasetError> {
+    Ok(loaded_of(layout, rest, files)?.flows)
+}
+
+/// Loads a dataset that consists of files in one layout.
+fn loaded_of(layout: &str, rest: &str, files: &[(&str, Vec<u8>)]) -> Result<crate::Loaded, DatasetError> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("made.toml");
     let text = format!(
@@ -239,7 +262,7 @@ fn broken(layout: &str, rest: &str, files: &[(&str, Vec<u8>)]) -> Result<Vec<cra
     }
     let definition = DatasetDefinition::read(&path)?;
     let folder = open_folder(&definition, &root)?;
-    Ok(load(&[Dataset { definition, folder }], &FlowOptions::default(), &Silent)?.flows)
+    load(&[Dataset { definition, folder }], &FlowOptions::default(), &Silent)
 }
 
 fn npy(descr: &str, shape: &str, values: &[u8]) -> Vec<u8> {
