@@ -86,6 +86,55 @@ fn what_was_ignored_in_them_is_told() {
     }
 }
 
+/// Argus leaves the label empty of what nothing has labelled; the example says what to do.
+#[test]
+fn rows_of_argus_without_a_label_are_refused_or_used_by_a_rule() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = project().join("data/examples/argus.toml");
+    let text = std::fs::read_to_string(source).unwrap();
+    let table = std::fs::read_to_string(project().join("tests/fixtures/tables/argus/capture.binetflow")).unwrap();
+    let table = table.replace("flow=Normal-V42-HTTP-windowsupdate", "");
+    std::fs::create_dir(folder.path().join("argus")).unwrap();
+    std::fs::write(folder.path().join("argus/capture.binetflow"), table).unwrap();
+    let read = |definition: &str| {
+        let path = folder.path().join("argus.toml");
+        std::fs::write(&path, definition).unwrap();
+        let definition = DatasetDefinition::read(&path).unwrap();
+        let folder = open_folder(&definition, &folder.path().join("argus")).unwrap();
+        load_features(&[Dataset { definition, folder }], &Silent)
+    };
+    let told = read(&text).unwrap_err().to_string();
+    assert!(
+        told.contains("label column `traffic` has no value: no [[features.rule]] that sets it matches ``"),
+        "{told}"
+    );
+    let rule = "\n[[features.rule]]\ncolumn = \"Label\"\nvalue = \"^$\"\nlabels = { traffic = \"background\" }\n";
+    let read = read(&(text + rule)).unwrap();
+    assert_eq!(read.rows.last().unwrap().labels["traffic"], "background");
+}
+
+/// The option that the example of CICFlowMeter 4 has in a comment, for tables with addresses.
+#[test]
+fn rows_of_cicflowmeter_4_with_addresses_can_be_grouped() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = std::fs::read_to_string(project().join("data/examples/cicflowmeter4.toml")).unwrap();
+    let shipped = r#"["Flow ID*", "Src IP*", "Src Port*", "Dst IP*", "Dst Port", "Protocol", "Timestamp*"]"#;
+    assert!(text.contains(shipped) && text.contains("\n# group = ["));
+    let grouped = text.replace(shipped, r#"["Flow ID*", "Timestamp*"]"#).replace("\n# group = [", "\ngroup = [");
+    let path = folder.path().join("cicflowmeter4.toml");
+    std::fs::write(&path, grouped).unwrap();
+    let root = folder.path().join("cicflowmeter4");
+    std::fs::create_dir(&root).unwrap();
+    let name = "Tuesday-20-02-2018.csv";
+    std::fs::copy(project().join("tests/fixtures/tables/cicflowmeter4").join(name), root.join(name)).unwrap();
+    let definition = DatasetDefinition::read(&path).unwrap();
+    let folder = open_folder(&definition, &root).unwrap();
+    let grouped = load_features(&[Dataset { definition, folder }], &Silent).unwrap();
+    assert!(grouped.rows[0].provenance.capture.contains(".csv!18.221.219.4 40000 172.31.69.25 80 6"));
+    let plain = load("cicflowmeter4", &project().join("tests/fixtures/tables/cicflowmeter4")).unwrap();
+    assert_eq!(grouped.names, plain.names);
+}
+
 #[test]
 fn tables_that_are_something_else_are_told_apart() {
     let folder = tempfile::tempdir().unwrap();
