@@ -133,7 +133,7 @@ pub struct SplitOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub minimum_class_flows: Option<usize>,
     /// How to treat classes with fewer flows than `minimum_class_flows`, or with too few flows or groups for the
-    /// method; `error` by default.
+    /// method; `error` by default. For `published` and `file`, which state the parts, only with `minimum_class_flows`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub small_classes: Option<SmallClasses>,
     /// Maximum number of training flows per class, drawn at random with the run's seed; a smaller sample is a subset of
@@ -169,7 +169,7 @@ impl SplitOptions {
     /// Checks that the options are compatible.
     ///
     /// # Errors
-    /// A key that the method does not use, a fraction that is not above 0, fractions that do not sum to 1.
+    /// A key that the method does not use or that has no effect, a fraction that is not above 0, fractions that do not sum to 1.
     pub fn validate(&self) -> Result<(), SplitError> {
         let method = self.method;
         let takes_shares = matches!(method, SplitMethod::Stratified | SplitMethod::Grouped | SplitMethod::Temporal);
@@ -208,6 +208,16 @@ impl SplitOptions {
             if value == Some(0) {
                 return Err(SplitError::Options { key, problem: "is 0; give at least 1".to_owned() });
             }
+        }
+        let parts_are_stated = matches!(method, SplitMethod::Published | SplitMethod::File);
+        let leaves_out = self.small_classes == Some(SmallClasses::LeaveOut);
+        if parts_are_stated && leaves_out && self.minimum_class_flows.is_none() {
+            let problem = format!(
+                "is \"leave_out\", which has no effect with method {:?} unless minimum_class_flows is given, because the \
+                 parts are stated and not drawn; remove it, or name the other classes in selection.classes",
+                method.name()
+            );
+            return Err(SplitError::Options { key: "small_classes", problem });
         }
         if let Some(count) = self.count().filter(|&count| count > MAXIMUM_SPLITS) {
             let key = if self.repeats.is_some() { "repeats" } else { "folds" };

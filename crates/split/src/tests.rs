@@ -326,6 +326,12 @@ fn options_that_do_not_go_together_are_errors() {
     assert!(problem("method = \"k_fold\"\ntest = 0.1").contains("[split] test: follows from folds"));
     assert!(problem("method = \"k_fold\"\nfolds = 1").contains("[split] folds: is 1"));
     assert!(problem("seed = 1").contains("unknown field `seed`"));
+    for method in ["method = \"published\"", "method = \"file\"\npath = \"a\""] {
+        let leaving = format!("{method}\nsmall_classes = \"leave_out\"");
+        assert!(problem(&leaving).contains("[split] small_classes: is \"leave_out\", which has no effect with method"));
+        let with_minimum = format!("{leaving}\nminimum_class_flows = 5");
+        toml::from_str::<SplitOptions>(&with_minimum).unwrap().validate().unwrap();
+    }
     let parsed: SplitOptions =
         toml::from_str("method = \"grouped\"\ngroup = \"host\"\ntrain = 0.6\ntest = 0.3").unwrap();
     assert_eq!(parsed.fractions().unwrap(), Fractions { train: 0.6, validation: 0.1, test: 0.3 });
