@@ -1,6 +1,7 @@
 //! Bundles of runs: the claims of an honest run are reproduced with any settings, and a tampered bundle is refused with
 //! the reason, even though all hashes in it are valid.
 
+mod published_parts;
 mod tampered;
 mod tamperings;
 

@@ -254,6 +254,16 @@ impl PublishedParts {
         }
     }
 
+    /// Returns whether there is a validation part.
+    pub fn has_validation(&self) -> bool {
+        !self.validation.is_empty()
+    }
+
+    /// Returns whether these labels state the part, or that there is none.
+    pub fn is_stated_by(&self, labels: &Labels) -> bool {
+        labels.contains_key(&self.column)
+    }
+
     /// Returns `train`, `validation` or `test` for a flow with these labels, or `None` if it is in no part.
     pub fn part_of(&self, labels: &Labels) -> Option<&'static str> {
         let value = labels.get(&self.column)?;

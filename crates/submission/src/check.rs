@@ -46,7 +46,7 @@ pub(super) fn check_claims(bundle: &Bundle, project: &Path) -> Result<(Checked, 
     check_flows::check_manifests(bundle, &claimed, &mut findings);
     check_flows::check_definitions(&claimed, project, &mut findings, &mut notes);
     let flows = check_flows::check_flows(&claimed, &mut findings);
-    let variants = check_splits::check(&claimed, flows, &mut findings);
+    let variants = check_splits::check(&claimed, project, flows, &mut findings, &mut notes);
     let rows = check_fits::check(&claimed, &variants, &mut findings);
     let current = env!("CARGO_PKG_VERSION");
     let version = &claimed.stored.facts.provenance.version;

@@ -76,9 +76,7 @@ pub(super) fn check_definitions(
 ) {
     for dataset in &claimed.run.datasets {
         let Some(manifest) = manifest(claimed, dataset) else { continue };
-        let path = definition_path(project, dataset);
-        let definition = is_file_or_stock(&path).then(|| DatasetDefinition::read(&path).ok()).flatten();
-        let Some(definition) = definition.filter(|own| own.digest == manifest.definition) else {
+        let Some(definition) = own_definition(project, dataset, &manifest) else {
             notes.push(format!("its definition of {dataset} is not in this project: only its manifest is checked"));
             continue;
         };
@@ -100,6 +98,25 @@ pub(super) fn check_definitions(
     }
 }
 
+/// Returns the project's definition of a dataset, if it is the one of the manifest.
+pub(super) fn own_definition(project: &Path, dataset: &str, manifest: &Manifest) -> Option<DatasetDefinition> {
+    let path = definition_path(project, dataset);
+    let definition = is_file_or_stock(&path).then(|| DatasetDefinition::read(&path).ok()).flatten();
+    definition.filter(|own| own.digest == manifest.definition)
+}
+
+/// Returns the captures of the run from a dataset, with their labels in its manifest.
+pub(super) fn used_captures<'a>(claimed: &'a Claimed, dataset: &str, manifest: &Manifest) -> Vec<(&'a str, Labels)> {
+    let used: BTreeMap<&str, &ManifestEntry> =
+        manifest.of(EntryState::Used).map(|entry| (entry.path.as_str(), entry)).collect();
+    let captures = claimed.run.captures.iter().filter(|capture| capture.dataset == dataset);
+    let labelled = captures.filter_map(|capture| {
+        let entry = used.get(path_of(dataset, &capture.capture, &used))?;
+        Some((capture.capture.as_str(), entry.labels.clone()))
+    });
+    labelled.collect()
+}
+
 /// Returns the path of a capture in its dataset's folder: with several datasets, names of captures begin with the
 /// dataset.
 fn path_of<'a>(dataset: &str, capture: &'a str, used: &BTreeMap<&str, &ManifestEntry>) -> &'a str {
@@ -107,7 +124,7 @@ fn path_of<'a>(dataset: &str, capture: &'a str, used: &BTreeMap<&str, &ManifestE
     if used.contains_key(capture) { capture } else { without().unwrap_or(capture) }
 }
 
-fn manifest(claimed: &Claimed, dataset: &str) -> Option<Manifest> {
+pub(super) fn manifest(claimed: &Claimed, dataset: &str) -> Option<Manifest> {
     read_manifest(&claimed.folder().join("manifests").join(format!("{dataset}.json"))).ok()
 }
 
@@ -241,12 +258,9 @@ fn check_labels(
     // The class of each capture, without captures whose flows are labelled individually.
     let mut classes: HashMap<&str, Option<String>> = HashMap::new();
     for (manifest, dataset) in manifests.iter().zip(&claimed.run.datasets) {
-        let used: BTreeMap<&str, &ManifestEntry> =
-            manifest.of(EntryState::Used).map(|entry| (entry.path.as_str(), entry)).collect();
-        for capture in claimed.run.captures.iter().filter(|capture| capture.dataset == *dataset) {
-            let Some(entry) = used.get(path_of(dataset, &capture.capture, &used)) else { continue };
-            if columns.iter().all(|column| entry.labels.contains_key(*column)) {
-                classes.insert(&capture.capture, selection.class_of(&entry.labels));
+        for (capture, labels) in used_captures(claimed, dataset, manifest) {
+            if columns.iter().all(|column| labels.contains_key(*column)) {
+                classes.insert(capture, selection.class_of(&labels));
             }
         }
     }

@@ -2,35 +2,55 @@
 //! tests.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
+use super::check_published::{StatedParts, stated_parts};
 use super::claimed::{Claimed, SharedCaptures, VariantFacts};
 use super::rules::Finding;
 use etcbench_experiment::{SplitRun, Variant, VariantRun};
 use etcbench_feature::{FeatureSet, Unselected};
 use etcbench_split::{
     Part, Split, SplitMethod, SplitOptions, SplitSummary, group_of, read_split, sample_training, split,
+    split_as_published,
 };
 
-/// Returns the variants with the claimed splits; `None` for one whose flows or splits cannot be read.
+/// Returns the variants with the claimed splits; `None` for one whose flows or splits cannot be read. `project` is the
+/// folder with the definitions of datasets.
 pub(super) fn check(
     claimed: &Claimed,
+    project: &Path,
     flows: Vec<Option<FeatureSet>>,
     findings: &mut Vec<Finding>,
+    notes: &mut Vec<String>,
 ) -> Vec<Option<VariantRun>> {
-    let variants = claimed.run.variants.iter().zip(flows);
-    let checked: Vec<Option<VariantRun>> =
-        variants.map(|(facts, flows)| check_variant(claimed, facts, flows?, findings)).collect();
+    let mut checked: Vec<Option<VariantRun>> = Vec::new();
+    for (facts, flows) in claimed.run.variants.iter().zip(flows) {
+        let variant = claimed.experiment.variants.iter().find(|variant| variant.name == facts.name);
+        checked.push(variant.zip(flows).and_then(|(variant, flows)| {
+            let is_published = variant.split.method == SplitMethod::Published;
+            let stated = is_published.then(|| stated_parts(claimed, project, &facts.name, &flows, findings));
+            if let Some(unknown) = stated.as_ref().map(StatedParts::unknown).filter(|&unknown| unknown > 0) {
+                notes.push(format!(
+                    "{}: for {unknown} of {} flows the published part is not in a manifest with a definition in this \
+                     project: which of them are tested is as the bundle states",
+                    facts.name,
+                    flows.len()
+                ));
+            }
+            check_variant(claimed, (facts, variant), flows, stated.as_ref(), findings)
+        }));
+    }
     check_no_others(claimed, &checked, findings);
     checked
 }
 
 fn check_variant(
     claimed: &Claimed,
-    facts: &VariantFacts,
+    (facts, variant): (&VariantFacts, &Variant),
     features: FeatureSet,
+    stated: Option<&StatedParts>,
     findings: &mut Vec<Finding>,
 ) -> Option<VariantRun> {
-    let variant = claimed.experiment.variants.iter().find(|variant| variant.name == facts.name)?;
     let mut found = |rule, place: &str, problem: String| findings.push(Finding::new(rule, place, problem));
     let place = |count: usize, seed: u64, fold: usize| {
         format!("splits/{}-{}.csv", facts.name, Claimed::split_name(count, seed, fold))
@@ -38,8 +58,13 @@ fn check_variant(
     let mut splits = Vec::new();
     let mut whole = true;
     let mut most = 0;
+    let published = stated.and_then(|stated| {
+        let &seed = claimed.experiment.seeds.first()?;
+        let first = read_split(&claimed.folder().join(place(1, seed, 0)), &features).ok();
+        stated.complete(&features, first.as_ref(), &variant.split, seed)
+    });
     for &seed in &claimed.experiment.seeds {
-        let drawn = drawn(variant, &features, seed);
+        let drawn = drawn(variant, &features, published.as_deref(), seed);
         let count = match &drawn {
             Some(Ok(drawn)) => drawn.len(),
             Some(Err(problem)) => {
@@ -114,13 +139,22 @@ fn check_variant(
     whole.then_some(run)
 }
 
-/// Draws the splits of a method and seed; returns `None` for a split file and for published parts, which the bundle
-/// does not contain.
-fn drawn(variant: &Variant, features: &FeatureSet, seed: u64) -> Option<Result<Vec<Split>, String>> {
-    if matches!(variant.split.method, SplitMethod::File | SplitMethod::Published) {
-        return None;
-    }
-    Some(split(features, &variant.split, seed).map_err(|error| error.to_string()))
+/// Draws the splits of a method and seed; returns `None` for a split file, which the bundle does not contain, and for
+/// published parts that nothing states.
+fn drawn(
+    variant: &Variant,
+    features: &FeatureSet,
+    published: Option<&[Part]>,
+    seed: u64,
+) -> Option<Result<Vec<Split>, String>> {
+    let drawn = match variant.split.method {
+        SplitMethod::File => return None,
+        SplitMethod::Published => {
+            split_as_published(features, published?, &variant.split, seed).map(|split| vec![split])
+        }
+        _ => split(features, &variant.split, seed),
+    };
+    Some(drawn.map_err(|error| error.to_string()))
 }
 
 /// Returns the number of claimed splits of a seed.

@@ -9,6 +9,7 @@ mod card;
 mod check;
 mod check_fits;
 mod check_flows;
+mod check_published;
 mod check_results;
 mod check_splits;
 mod claimed;

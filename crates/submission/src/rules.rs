@@ -67,7 +67,8 @@ pub const RULES: [Rule; 19] = [
         name: "splits",
         asks: "Flows are split by the stated method with the stated seeds.",
         shown_by: "Drawing every split again from flows, classes, method and seed: every flow is in the same part. \
-                   (Not possible for `method = \"file\"`.)",
+                   (Not possible for `method = \"file\"`; with `\"published\"` the parts are those of the captures in \
+                   the manifest, if this project has the definition, else those of the first seed.)",
     },
     Rule {
         name: "separation",
