@@ -10,14 +10,13 @@ use std::sync::Arc;
 use clap::Args;
 use ndarray::Array2;
 
+use super::audit_data_text::{Content, audit_text};
 use super::{Verdict, output};
 use crate::capture::{HeaderLayout, Transport};
 use crate::dataset::{FlowProvenance, ReleasedPart, read_released};
-use crate::experiment::SplitLeaks;
 use crate::feature::{FeatureSet, TokenArray, TokenOptions};
 use crate::flow::{FiveTuple, Flow, FlowPacket, PacketDirection};
 use crate::leaks::leak_reports;
-use crate::report;
 use crate::split::Split;
 
 /// `etcbench audit-data`.
@@ -47,7 +46,7 @@ pub(super) struct AuditDataArguments {
 /// Rows of at least this many bytes are checked for windows.
 const SHORTEST_WINDOW: usize = 48;
 /// Length in bytes of the runs that windows of one flow share; one in [`SAMPLED`] is checked.
-const RUN: usize = 24;
+pub(super) const RUN: usize = 24;
 const SAMPLED: u64 = 4;
 /// Runs with fewer distinct bytes are skipped: padding and constant headers are everywhere.
 const FEWEST_VALUES: usize = 8;
@@ -95,15 +94,12 @@ pub(super) fn audit_data(arguments: &AuditDataArguments) -> anyhow::Result<Verdi
     report.alarms.retain(|alarm| !alarm.kind.is_of_captures());
     let windows = windows(&features, &split);
     let found = !report.alarms.is_empty() || windows.is_some();
-    let leaks = SplitLeaks { variant: "released".to_owned(), seed: 0, fold: 0, report };
-    say!("{}", report::leak_text(&[leaks])?.trim_end());
-    if let Some(share) = windows {
-        say!(
-            "\nALARM: {:.1} % of the test rows, duplicates excluded, share half of their runs of {RUN} bytes with \
-             training rows: windows of the same flows, or flows that differ little",
-            100.0 * share
-        );
-    }
+    let content = Content {
+        of_bytes: features.tokens.bytes > 0,
+        of_packets: seen.is_some(),
+        has_windows: features.tokens.bytes >= SHORTEST_WINDOW,
+    };
+    say!("\n{}", audit_text(&report, windows, &content));
     Ok(if found { Verdict::CheckFailed } else { Verdict::Done })
 }
 

@@ -32,6 +32,7 @@ macro_rules! complain {
 mod appendix;
 mod audit;
 mod audit_data;
+mod audit_data_text;
 mod cache;
 mod check;
 mod classify;

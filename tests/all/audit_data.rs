@@ -89,6 +89,21 @@ fn what_a_released_split_leaks_is_named() {
     let printed = String::from_utf8(project.done(&["audit-data", "clean.npz"]).stdout).unwrap();
     assert!(printed.contains("train: 200 rows of 96 values, 2 classes") && !printed.contains("ALARM"), "{printed}");
 
+    // What arrays without captures do not allow is not said to be clean.
+    let verdict = |printed: &str, check: &str| {
+        let row = printed.lines().find(|line| line.starts_with(&format!("| {check}")));
+        let row = row.unwrap_or_else(|| panic!("{check} is not in {printed}")).to_owned();
+        row.split('|').nth(2).unwrap().trim().to_owned()
+    };
+    for check in ["captures on", "connections on", "classes from one", "times that", "cut lengths", "identifiers"] {
+        assert_eq!(verdict(&printed, check), "not checked", "{check}");
+    }
+    for check in ["test rows that train too", "single bytes", "test rows that are windows", "identical rows"] {
+        assert_eq!(verdict(&printed, check), "none found", "{check}");
+    }
+    assert!(!printed.contains("every class comes from") && !printed.contains("from a capture with"), "{printed}");
+    assert_eq!(printed.matches("rows are bytes").count(), 2, "{printed}");
+
     let named = |name: &str, parts: &[Part; 2], word: &str| {
         store(&project, name, parts);
         let output = project.etcbench(&["audit-data", name]);
