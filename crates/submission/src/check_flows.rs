@@ -117,6 +117,12 @@ pub(super) fn used_captures<'a>(claimed: &'a Claimed, dataset: &str, manifest: &
     labelled.collect()
 }
 
+/// Returns the entry of a flow's capture; flows of one group or sample of a capture are named CAPTURE!GROUP.
+pub(super) fn of_capture<'a, T>(captures: &'a HashMap<&str, T>, named: &str) -> Option<(&'a str, &'a T)> {
+    let of_group = || named.rmatch_indices('!').find_map(|(end, _)| captures.get_key_value(&named[..end]));
+    captures.get_key_value(named).or_else(of_group).map(|(capture, entry)| (*capture, entry))
+}
+
 /// Returns the path of a capture in its dataset's folder: with several datasets, names of captures begin with the
 /// dataset.
 fn path_of<'a>(dataset: &str, capture: &'a str, used: &BTreeMap<&str, &ManifestEntry>) -> &'a str {
@@ -207,12 +213,15 @@ fn check_ids(claimed: &Claimed, name: &str, flows: &FeatureSet, findings: &mut V
     let (mut twice, mut unknown, mut beyond) = (Vec::new(), Vec::new(), Vec::new());
     for flow in &flows.provenance {
         let id = flow.flow_id();
-        match most.get(flow.capture.as_str()) {
+        let capture = of_capture(&most, &flow.capture);
+        match capture {
             None => unknown.push(id.clone()),
-            Some(&count) if u64::from(flow.number) >= count => beyond.push(id.clone()),
+            Some((_, &count)) if u64::from(flow.number) >= count => beyond.push(id.clone()),
             Some(_) => {}
         }
-        if !seen.insert(id.clone()) {
+        // Whatever its group, a flow is identified by its capture and number.
+        let capture = capture.map_or(flow.capture.as_str(), |(capture, _)| capture);
+        if !seen.insert((capture, flow.number, flow.packet)) {
             twice.push(id);
         }
     }
@@ -266,7 +275,7 @@ fn check_labels(
     }
     let mut wrong = Vec::new();
     for (flow, &label) in flows.provenance.iter().zip(&flows.labels) {
-        let Some(stated) = classes.get(flow.capture.as_str()) else { continue };
+        let Some((_, stated)) = of_capture(&classes, &flow.capture) else { continue };
         let class = &flows.class_names[label as usize];
         if stated.as_ref() != Some(class) {
             let stated = stated.as_deref().unwrap_or("none of the classes");

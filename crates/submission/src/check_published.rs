@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::check_flows::{manifest, own_definition, used_captures};
+use super::check_flows::{manifest, of_capture, own_definition, used_captures};
 use super::claimed::Claimed;
 use super::rules::Finding;
 use etcbench_feature::FeatureSet;
@@ -44,12 +44,8 @@ pub(super) fn stated_parts(
             }
         }
     }
-    // Samples of a capture are named CAPTURE!SAMPLE.
-    let of_capture = |capture: &str| {
-        let sampled = || parts_of.get(capture.split_once('!')?.0);
-        parts_of.get(capture).or_else(sampled).copied()
-    };
-    let stated: Vec<Option<Option<Part>>> = features.provenance.iter().map(|flow| of_capture(&flow.capture)).collect();
+    let part_of = |capture: &str| of_capture(&parts_of, capture).map(|(_, part)| *part);
+    let stated: Vec<Option<Option<Part>>> = features.provenance.iter().map(|flow| part_of(&flow.capture)).collect();
     let unused: Vec<usize> = (0..stated.len()).filter(|&row| stated[row] == Some(None)).collect();
     if let Some(&first) = unused.first() {
         let id = features.provenance[first].flow_id();

@@ -96,7 +96,7 @@ fn parts_of_single_rows_are_the_same_for_every_seed() {
         "data/rows.toml",
         "name = \"rows\"\ntitle = \"Rows with parts\"\nreference = \"none\"\nlabel_columns = [\"kind\", \"part\"]\n\
          [published_at]\nurl = \"https://example.org/rows\"\nhow = \"nothing to download\"\n[files]\npatterns = [\"*.csv\"]\n\
-         [features]\nformat = \"csv\"\nlabels = { kind = \"kind\", part = \"part\" }\nleave_out = [\"client\"]\n\
+         [features]\nformat = \"csv\"\nlabels = { kind = \"kind\", part = \"part\" }\ngroup = [\"client\"]\n\
          [parts]\ncolumn = \"part\"\ntrain = [\"train\"]\ntest = [\"test\"]\n",
     );
     project.write(
@@ -109,8 +109,11 @@ fn parts_of_single_rows_are_the_same_for_every_seed() {
     let bundle = pack(&project, &folder);
     let (_, printed) = check(&project, bundle.file_name().unwrap().to_str().unwrap());
     holds(&printed, &format!("for 60 of 60 flows {UNKNOWN}"));
-    let printed = found(&project, &honest, |tampered| assign(tampered, 1, "rows.csv#", "test", "train"));
+    let printed = found(&project, &honest, |tampered| assign(tampered, 1, "rows.csv!", "test", "train"));
     holds(&printed, "is in train but drawn for test (method published, seed 1");
-    let printed = found(&project, &honest, |tampered| assign(tampered, 0, "rows.csv#", "train", "validation"));
+    let printed = found(&project, &honest, |tampered| assign(tampered, 0, "rows.csv!", "train", "validation"));
     holds(&printed, "is in validation but drawn for train (method published, seed 0");
+    // A row is the same row in another group.
+    let printed = found(&project, &honest, |tampered| tampered.replace_everywhere("rows.csv!3#12,", "rows.csv!0#13,"));
+    holds(&printed, "1 flow(s) are duplicated, the first rows.csv!");
 }
