@@ -2,7 +2,7 @@
 //! duplicates and windows of the same rows across parts, contradicting labels, and classes predicted by one column or
 //! byte.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use clap::Args;
 use ndarray::Array2;
 
 use super::audit_data_text::{Content, audit_text};
+use super::audit_windows::{SHORTEST_WINDOW, windows};
 use super::{Verdict, output};
 use crate::capture::{HeaderLayout, Transport};
 use crate::dataset::{FlowProvenance, ReleasedPart, read_released};
@@ -43,16 +44,6 @@ pub(super) struct AuditDataArguments {
     files: Vec<PathBuf>,
 }
 
-/// Rows of at least this many bytes are checked for windows.
-const SHORTEST_WINDOW: usize = 48;
-/// Length in bytes of the runs that windows of one flow share; one in [`SAMPLED`] is checked.
-pub(super) const RUN: usize = 24;
-const SAMPLED: u64 = 4;
-/// Runs with fewer distinct bytes are skipped: padding and constant headers are everywhere.
-const FEWEST_VALUES: usize = 8;
-/// The share of a row's runs from which it counts as a window of a training row.
-const SHARED_RUNS: f64 = 0.5;
-
 /// Prints what the parts give away.
 pub(super) fn audit_data(arguments: &AuditDataArguments) -> anyhow::Result<Verdict> {
     let parts = read_released(&arguments.files)?;
@@ -73,7 +64,6 @@ pub(super) fn audit_data(arguments: &AuditDataArguments) -> anyhow::Result<Verdi
             names.join(", ")
         );
     };
-    let features = features(&parts);
     let mut rows: Vec<Vec<usize>> = Vec::new();
     let mut next = 0;
     for part in &parts {
@@ -82,6 +72,7 @@ pub(super) fn audit_data(arguments: &AuditDataArguments) -> anyhow::Result<Verdi
     }
     let validation = find("validation").map_or(Vec::new(), |place| rows[place].clone());
     let split = Split { train: rows[train].clone(), validation, test: rows[test].clone() };
+    let features = features(parts)?;
     let packets = packets(&features);
     let packets: Option<Vec<&Flow>> = packets.as_ref().map(|flows| flows.iter().collect());
     let tokens = TokenOptions { packets: 1, bytes: features.tokens.bytes, ..TokenOptions::default() };
@@ -114,20 +105,29 @@ fn classes(parts: &[ReleasedPart]) -> Vec<Arc<str>> {
     classes
 }
 
-/// Converts the rows of all parts to features: bytes if every value is one.
-fn features(parts: &[ReleasedPart]) -> FeatureSet {
-    let classes = classes(parts);
+/// Converts the rows of all parts to features: bytes if every value is one. The values of a part are released once they
+/// are converted.
+fn features(parts: Vec<ReleasedPart>) -> anyhow::Result<FeatureSet> {
+    let classes = classes(&parts);
     let width = parts.first().map_or(0, |part| part.width);
-    let values: Vec<f32> = parts.iter().flat_map(|part| part.values.iter().copied()).collect();
-    let labels: Vec<&Arc<str>> = parts.iter().flat_map(|part| &part.labels).collect();
-    let of_bytes = values.iter().all(|value| value.fract() == 0.0 && (0.0..=255.0).contains(value));
-    let rows = labels.len();
-    let (tokens, columns) = if of_bytes {
-        let values = values.iter().map(|&value| value as u16).collect();
-        (TokenArray { packets: 1, bytes: width, values }, 0)
-    } else {
-        (TokenArray { packets: 0, bytes: 0, values: Vec::new() }, width)
-    };
+    let is_byte = |value: &f32| value.fract() == 0.0 && (0.0..=255.0).contains(value);
+    let of_bytes = parts.iter().all(|part| part.values.iter().all(is_byte));
+    let rows = parts.iter().map(|part| part.labels.len()).sum::<usize>();
+    let mut labels: Vec<Arc<str>> = Vec::with_capacity(rows);
+    let mut tokens = TokenArray { packets: 0, bytes: 0, values: Vec::new() };
+    let mut numbers: Vec<f32> = Vec::new();
+    if of_bytes {
+        tokens = TokenArray { packets: 1, bytes: width, values: Vec::with_capacity(rows * width) };
+    }
+    for part in parts {
+        labels.extend(part.labels);
+        match of_bytes {
+            true => tokens.values.extend(part.values.iter().map(|&value| value as u16)),
+            false if numbers.is_empty() => numbers = part.values,
+            false => numbers.extend(part.values),
+        }
+    }
+    let columns = if of_bytes { 0 } else { width };
     let nobody = SocketAddr::from(([0, 0, 0, 0], 0));
     let five_tuple = FiveTuple { source: nobody, destination: nobody, transport: Transport::Tcp };
     let provenance = |number: u32| FlowProvenance {
@@ -139,16 +139,16 @@ fn features(parts: &[ReleasedPart]) -> FeatureSet {
         packet: None,
     };
     let place: BTreeMap<&Arc<str>, u32> = classes.iter().zip(0..).collect();
-    FeatureSet {
+    Ok(FeatureSet {
         tokens,
-        statistics: Array2::from_shape_fn((rows, columns), |(row, column)| values[row * width + column]),
+        statistics: Array2::from_shape_vec((rows, columns), numbers)?,
         statistic_names: (0..columns).map(|column| format!("column_{column}")).collect(),
         sequences: Array2::zeros((rows, 0)),
         flowpics: Array2::zeros((rows, 0)),
-        labels: labels.iter().map(|&label| place[label]).collect(),
+        labels: labels.iter().map(|label| place[label]).collect(),
         class_names: classes.iter().map(|class| class.to_string()).collect(),
         provenance: (0..rows as u32).map(provenance).collect(),
-    }
+    })
 }
 
 /// The share of rows that must be IPv4 packets for the rows to be parsed as packets.
@@ -190,40 +190,4 @@ fn layout(bytes: &[u8]) -> Option<HeaderLayout> {
     // Both are at most 120.
     let (transport_offset, payload_offset) = (transport_offset as u16, (transport_offset + header) as u16);
     Some(HeaderLayout { transport_offset, payload_offset, transport })
-}
-
-/// Returns the share of test rows that are windows of training rows, excluding duplicates; `None` below 1 %.
-fn windows(features: &FeatureSet, split: &Split) -> Option<f64> {
-    if features.tokens.bytes < SHORTEST_WINDOW {
-        return None;
-    }
-    let trained: HashSet<&[u16]> = split.train.iter().map(|&row| features.tokens.flow(row)).collect();
-    let runs = |row: usize| -> HashSet<u64> {
-        let runs = features.tokens.flow(row).windows(RUN);
-        runs.filter(|run| run.iter().collect::<HashSet<_>>().len() >= FEWEST_VALUES)
-            .map(hash)
-            .filter(|hash| hash % SAMPLED == 0)
-            .collect()
-    };
-    // Runs that occur in many training rows belong to protocols rather than flows.
-    let mut counts: HashMap<u64, usize> = HashMap::new();
-    for &row in &split.train {
-        runs(row).into_iter().for_each(|run| *counts.entry(run).or_default() += 1);
-    }
-    let common = (split.train.len() / 50).max(10);
-    let is_window = |&&row: &&usize| {
-        let own = runs(row);
-        let rare: Vec<&u64> = own.iter().filter(|run| counts.get(run).is_none_or(|&count| count <= common)).collect();
-        let shared = rare.iter().filter(|run| counts.contains_key(run)).count();
-        !rare.is_empty()
-            && shared as f64 >= SHARED_RUNS * rare.len() as f64
-            && !trained.contains(features.tokens.flow(row))
-    };
-    let share = split.test.iter().filter(is_window).count() as f64 / split.test.len().max(1) as f64;
-    (share >= 0.01).then_some(share)
-}
-
-/// FNV-1a, 64 bits: the same on every machine.
-fn hash(run: &[u16]) -> u64 {
-    run.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &value| (hash ^ u64::from(value)).wrapping_mul(0x0000_0100_0000_01b3))
 }

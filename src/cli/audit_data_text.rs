@@ -162,7 +162,7 @@ fn findings(report: &LeakReport, windows: Option<f64>) -> Vec<String> {
             "ALARM: {} of the test rows, duplicates excluded, share half of their runs of {} bytes with training rows: \
              windows of the same flows, or flows that differ little",
             percent(share),
-            super::audit_data::RUN
+            super::audit_windows::RUN
         ));
     }
     findings

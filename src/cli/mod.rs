@@ -33,6 +33,7 @@ mod appendix;
 mod audit;
 mod audit_data;
 mod audit_data_text;
+mod audit_windows;
 mod cache;
 mod check;
 mod classify;
