@@ -136,7 +136,7 @@ fn classes_of<'a>(own: &Array, rows: &[Array], labels: &'a [Array]) -> Result<&'
     let beside = |array: &&Array| array.rest() == rest && array.place == own.place;
     let matching = match labels[..] {
         [only] if rows.iter().filter(|array| array.rest() == rest).count() == 1 => vec![only],
-        _ => labels.into_iter().filter(|array| beside(&array)).collect(),
+        _ => labels.into_iter().filter(|array| beside(array)).collect(),
     };
     match matching[..] {
         [only] if rows.iter().filter(beside).count() <= 1 => Ok(only),
