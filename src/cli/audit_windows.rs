@@ -67,7 +67,7 @@ fn runs(row: &[u16]) -> Vec<u64> {
         }
         if end + 1 >= RUN && distinct >= FEWEST_VALUES {
             let hash = hash(&row[end + 1 - RUN..=end]);
-            if hash % SAMPLED == 0 {
+            if hash.is_multiple_of(SAMPLED) {
                 found.push(hash);
             }
         }
@@ -95,7 +95,7 @@ mod tests {
                 .windows(RUN)
                 .filter(|run| run.iter().collect::<HashSet<_>>().len() >= FEWEST_VALUES)
                 .map(hash)
-                .filter(|hash| hash % SAMPLED == 0)
+                .filter(|hash| hash.is_multiple_of(SAMPLED))
                 .collect();
             prop_assert_eq!(runs(&row), by_definition.into_iter().collect::<Vec<_>>());
         }
