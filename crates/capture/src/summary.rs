@@ -117,7 +117,7 @@ impl CaptureSummary {
             let verb = if self.fractions_out_of_range == 1 { "has" } else { "have" };
             advice.push(format!(
                 "{} {verb} a fraction of a second beyond the file's resolution; those of at least 2,000,000 microseconds are \
-                 read as nanoseconds, as are all while these are the majority, and impossible ones as 0",
+                 read as nanoseconds, as are all while most are such, and impossible ones as 0",
                 counted(self.fractions_out_of_range, "packet")
             ));
         }
