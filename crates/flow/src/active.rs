@@ -2,7 +2,7 @@
 //! their memory determines both how many fit and how fast packets reach them.
 
 use super::facts::PacketFacts;
-use super::kept::{CompletePackets, KeptPackets, KeptStore};
+use super::kept::{KeptPackets, KeptStore};
 use super::key::FlowKey;
 use super::statistics::FlowStatistics;
 use super::types::{FiveTuple, Flow, FlowOptions, PacketDirection};
@@ -41,7 +41,6 @@ impl Limits {
 }
 
 /// The flow so far, without its statistics and its packets' bytes, which are stored elsewhere.
-#[derive(Clone)]
 pub(super) struct ActiveFlow {
     /// Rank by time of the first packet, from 0.
     pub(super) number: u64,
@@ -74,6 +73,16 @@ impl ActiveFlow {
             || timestamp.saturating_sub(self.start) > limits.active_timeout
     }
 
+    /// Reads the first and the last field; the returned value is meaningless.
+    pub(super) fn touch(&self) -> u64 {
+        self.number ^ u64::from(self.reversed)
+    }
+
+    /// Returns the direction of a packet within the flow.
+    pub(super) fn direction(&self, packet: &PacketFacts) -> PacketDirection {
+        if packet.reversed == self.reversed { PacketDirection::Forward } else { PacketDirection::Backward }
+    }
+
     /// Returns the latest time of any packet.
     pub(super) fn latest(&self) -> i64 {
         self.latest
@@ -87,8 +96,7 @@ impl ActiveFlow {
         store: &mut KeptStore,
         limits: &Limits,
     ) {
-        let direction =
-            if packet.reversed == self.reversed { PacketDirection::Forward } else { PacketDirection::Backward };
+        let direction = self.direction(packet);
         let timestamp = packet.timestamp.max(self.latest);
         if let Some(statistics) = statistics {
             statistics.add(packet, direction, self.latest, timestamp, limits.activity_timeout);
@@ -107,15 +115,15 @@ impl ActiveFlow {
     }
 
     /// Converts to the public type.
-    pub(super) fn finish(&self, packets: &CompletePackets, statistics: Option<FlowStatistics>) -> Flow {
+    pub(super) fn finish(&self, store: &KeptStore, statistics: Option<&FlowStatistics>) -> Flow {
         let five_tuple = self.five_tuple();
         let transport = five_tuple.transport;
-        let finished = |statistics: FlowStatistics| statistics.finish(self.start, self.latest, transport);
+        let finished = |statistics: &FlowStatistics| statistics.finish(self.start, self.latest, transport);
         Flow {
             five_tuple,
             start: self.start,
             end: self.latest,
-            packets: packets.packets(transport),
+            packets: store.packets(self.kept, transport),
             statistics: statistics.map(finished).unwrap_or_default(),
         }
     }

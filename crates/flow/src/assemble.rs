@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::path::Path;
 
-use rayon::prelude::*;
 use thiserror::Error;
 
 use etcbench_capture::{CaptureError, CaptureReader, CaptureSource, CaptureSummary, ReaderOptions, SkipReason};
@@ -11,12 +10,8 @@ use etcbench_capture::{CaptureError, CaptureReader, CaptureSource, CaptureSummar
 use super::active::Limits;
 use super::assembler::NumberedFlow;
 use super::options::FlowOptionsError;
-use super::round::{self, Made, Round, SHARDS, Source, Worker};
-use super::shard::CompleteFlow;
+use super::round::{self, Made, Round, SHARDS, Source, Stored, Worker};
 use super::types::{Flow, FlowOptions};
-
-/// Number of flows to finish in parallel: few, because a finished flow is several times as large as a waiting one.
-const FINISHED_TOGETHER: usize = 256;
 
 /// Why no flows can be read from a capture.
 #[derive(Debug, Error)]
@@ -62,18 +57,17 @@ pub fn assemble_packets(
     sink: &mut dyn FnMut(Flow),
     progress: &mut dyn FnMut(u64),
 ) -> Result<CaptureSummary, AssembleError> {
-    let mut waiting: VecDeque<Option<Box<CompleteFlow>>> = VecDeque::new();
+    let mut waiting: VecDeque<Option<Stored>> = VecDeque::new();
     // The number of the first waiting flow.
     let mut first: u64 = 0;
-    let mut take = |began: usize, complete: Vec<Box<CompleteFlow>>| {
-        waiting.extend(std::iter::repeat_with(|| None).take(began));
-        for flow in complete {
-            let place = (flow.number() - first) as usize;
-            waiting[place] = Some(flow);
+    let mut take = |workers: &mut [Worker], began: usize, ended: &[(u64, Stored)]| {
+        waiting.extend(std::iter::repeat_n(None, began));
+        for (number, stored) in ended {
+            waiting[(number - first) as usize] = Some(*stored);
         }
         let ready = waiting.iter().take_while(|flow| flow.is_some()).count();
         first += ready as u64;
-        finish(waiting.drain(..ready).flatten(), &mut |NumberedFlow { flow, .. }| sink(flow));
+        round::finish(workers, waiting.drain(..ready).flatten(), &mut |NumberedFlow { flow, .. }| sink(flow));
     };
     assemble(reader, options, &mut take, progress)
 }
@@ -90,27 +84,20 @@ pub fn assemble_as_completed(
     sink: &mut dyn FnMut(NumberedFlow),
     progress: &mut dyn FnMut(u64),
 ) -> Result<CaptureSummary, AssembleError> {
-    assemble(reader, options, &mut |_, complete| finish(complete.into_iter(), sink), progress)
+    let mut take = |workers: &mut [Worker], _, ended: &[(u64, Stored)]| {
+        round::finish(workers, ended.iter().map(|(_, stored)| *stored), sink);
+    };
+    assemble(reader, options, &mut take, progress)
 }
 
-/// Converts complete flows, some in parallel, and passes them to `sink` in order.
-fn finish(mut complete: impl Iterator<Item = Box<CompleteFlow>>, sink: &mut dyn FnMut(NumberedFlow)) {
-    loop {
-        let together: Vec<Box<CompleteFlow>> = complete.by_ref().take(FINISHED_TOGETHER).collect();
-        if together.is_empty() {
-            return;
-        }
-        let finished: Vec<NumberedFlow> = together.into_par_iter().with_min_len(32).map(|flow| flow.finish()).collect();
-        finished.into_iter().for_each(&mut *sink);
-    }
-}
+/// Called for each part of a capture with the number of flows that began, and those that ended with their numbers.
+type Take<'a> = &'a mut dyn FnMut(&mut [Worker], usize, &[(u64, Stored)]);
 
-/// Reads a capture to its end. Calls `take` for each part with the number of flows that began and the flows that
-/// completed.
+/// Reads a capture to its end.
 fn assemble(
     reader: CaptureReader,
     options: &FlowOptions,
-    take: &mut dyn FnMut(usize, Vec<Box<CompleteFlow>>),
+    take: Take<'_>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<CaptureSummary, AssembleError> {
     options.validate()?;
@@ -121,23 +108,27 @@ fn assemble(
     let mut flows: u64 = 0;
     source.fill(&mut current)?;
     while !current.is_empty() {
-        let (filled, ()) = rayon::join(|| source.fill(&mut next), || round::take(&mut workers, &current));
-        filled?;
-        let Made { began, complete } = round::collect(&mut workers, &current, flows);
-        flows += began as u64;
-        take(began, complete);
-        progress(source.reader.summary().packets);
-        std::mem::swap(&mut current, &mut next);
-    }
-    let mut active = round::end(&mut workers);
-    loop {
-        let together: Vec<Box<CompleteFlow>> = active.by_ref().take(FINISHED_TOGETHER).collect();
-        if together.is_empty() {
-            break;
+        // One thread fills the same memory again, while the packets' data is still in the CPU cache.
+        let mut filled = Ok(());
+        if round::is_alone() {
+            round::take(&mut workers, &current);
+        } else {
+            (filled, ()) = rayon::join(|| source.fill(&mut next), || round::take(&mut workers, &current));
         }
-        take(0, together);
+        let Made { began, ended } = round::collect(&mut workers, &current, flows);
+        flows += began as u64;
+        take(&mut workers, began, &ended);
+        progress(source.reader.summary().packets);
+        if round::is_alone() {
+            filled = source.fill(&mut current);
+        } else {
+            std::mem::swap(&mut current, &mut next);
+        }
+        filled?;
     }
-    drop(active);
+    let active = round::end(&mut workers);
+    take(&mut workers, 0, &active);
+    drop(workers);
     let mut summary = source.reader.summary();
     let lost = source.fragments_without_ports();
     summary.decoded -= lost;

@@ -5,7 +5,7 @@ use etcbench_capture::Packet;
 use super::active::Limits;
 use super::fragment::Fragments;
 use super::options::FlowOptionsError;
-use super::shard::{CompleteFlow, Shard, SweepClock};
+use super::shard::{Shard, SweepClock};
 use super::types::{Flow, FlowOptions};
 
 /// A completed flow and its number.
@@ -58,11 +58,11 @@ impl Assembler {
     pub fn push(&mut self, packet: &Packet<'_>, sink: &mut dyn FnMut(NumberedFlow)) {
         let Assembler { shard, clock, fragments, next_number } = self;
         fragments.place(packet, &mut |facts, bytes| {
-            let mut sink = |flow: CompleteFlow| sink(flow.finish());
             if clock.is_due(facts.timestamp) {
-                shard.sweep(facts.timestamp, &mut sink);
+                shard.sweep(facts.timestamp);
             }
-            *next_number += u64::from(shard.push(*next_number, facts, bytes, &mut sink).is_some());
+            *next_number += u64::from(shard.push(*next_number, facts, bytes, None).is_some());
+            shard.emit(sink);
         });
     }
 
@@ -78,15 +78,15 @@ impl Assembler {
     ) {
         let Assembler { shard, clock, fragments, next_number } = self;
         fragments.place(packet, &mut |facts, bytes| {
-            let mut sink = |flow: CompleteFlow| sink(flow.finish());
             if clock.is_due(facts.timestamp) {
-                shard.sweep(facts.timestamp, &mut sink);
+                shard.sweep(facts.timestamp);
             }
             let before = shard.kept_of(&facts.key);
-            *next_number += u64::from(shard.push(*next_number, facts, bytes, &mut sink).is_some());
+            *next_number += u64::from(shard.push(*next_number, facts, bytes, None).is_some());
+            shard.emit(sink);
             let after = shard.kept_of(&facts.key);
             if after != before && after.is_some_and(|(_, kept)| kept == packets) {
-                shard.so_far(&facts.key).into_iter().for_each(|flow| watch(flow.finish()));
+                shard.so_far(&facts.key).into_iter().for_each(&mut *watch);
             }
         });
     }
@@ -95,7 +95,8 @@ impl Assembler {
     /// would: for live captures in which no packet has arrived for a while.
     pub fn advance(&mut self, now: i64, sink: &mut dyn FnMut(NumberedFlow)) {
         if self.clock.is_due(now) {
-            self.shard.sweep(now, &mut |flow| sink(flow.finish()));
+            self.shard.sweep(now);
+            self.shard.emit(sink);
         }
     }
 
@@ -103,7 +104,7 @@ impl Assembler {
     pub fn finish(mut self, sink: &mut dyn FnMut(NumberedFlow)) {
         let mut active = self.shard.end();
         active.sort_unstable();
-        active.into_iter().filter_map(|(_, position)| self.shard.take(position)).for_each(|flow| sink(flow.finish()));
+        active.into_iter().filter_map(|(_, position)| self.shard.flow(position)).for_each(sink);
     }
 
     /// Returns the number of flows still in progress.

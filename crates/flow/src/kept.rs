@@ -112,58 +112,82 @@ impl KeptStore {
         }
     }
 
-    /// Copies a flow's packets, which stay in the store.
-    pub(super) fn copy(&self, kept: KeptPackets) -> CompletePackets {
-        let mut content = Vec::with_capacity(kept.length as usize);
-        let mut number = kept.first;
-        while number != NONE {
-            let rest = kept.length as usize - content.len();
-            let cell = &self.pieces[number as usize / PIECE][number as usize % PIECE];
-            content.extend_from_slice(&cell.bytes[..rest.min(CELL)]);
-            number = cell.next;
-        }
-        CompletePackets { content, count: kept.count }
+    /// Reads from the cell to which the next packet of a flow is appended; the returned value is meaningless.
+    pub(super) fn touch(&self, kept: KeptPackets) -> u64 {
+        if kept.last == NONE { 0 } else { u64::from(self.bytes(kept.last)[kept.length as usize % CELL]) }
     }
 
-    /// Removes a flow's packets and frees their cells.
-    pub(super) fn take(&mut self, kept: KeptPackets) -> CompletePackets {
-        let packets = self.copy(kept);
-        if kept.last != NONE {
-            self.cell(kept.last).next = self.free;
-            self.free = kept.first;
-        }
-        packets
+    fn bytes(&self, number: u32) -> &[u8; CELL] {
+        &self.pieces[number as usize / PIECE][number as usize % PIECE].bytes
     }
-}
 
-/// The packets of a complete flow, in one allocation.
-pub(super) struct CompletePackets {
-    content: Vec<u8>,
-    count: u16,
-}
-
-impl CompletePackets {
-    /// Converts to the public type.
-    pub(super) fn packets(&self, transport: Transport) -> Vec<FlowPacket> {
-        let mut packets = Vec::with_capacity(usize::from(self.count));
-        let mut rest = &self.content[..];
-        while let Some((head, behind)) = rest.split_first_chunk::<HEAD>() {
-            let &[t0, t1, t2, t3, t4, t5, t6, t7, w0, w1, w2, w3, h0, h1, p0, p1, backward, l0, l1] = head;
-            let (bytes, behind) = behind.split_at(usize::from(u16::from_ne_bytes([l0, l1])));
-            rest = behind;
-            packets.push(FlowPacket {
+    /// Returns a flow's packets, in the public type.
+    pub(super) fn packets(&self, kept: KeptPackets, transport: Transport) -> Vec<FlowPacket> {
+        let mut chain = Chain { store: self, number: kept.first, used: 0 };
+        let packet = |_| {
+            let [t0, t1, t2, t3, t4, t5, t6, t7, w0, w1, w2, w3, h0, h1, p0, p1, backward, l0, l1] = chain.head();
+            FlowPacket {
                 direction: if backward == 0 { PacketDirection::Forward } else { PacketDirection::Backward },
                 timestamp: i64::from_ne_bytes([t0, t1, t2, t3, t4, t5, t6, t7]),
                 wire_length: u32::from_ne_bytes([w0, w1, w2, w3]),
-                bytes: bytes.to_vec(),
+                bytes: chain.bytes(usize::from(u16::from_ne_bytes([l0, l1]))),
                 layout: HeaderLayout {
                     transport_offset: u16::from_ne_bytes([h0, h1]),
                     payload_offset: u16::from_ne_bytes([p0, p1]),
                     transport,
                 },
-            });
+            }
+        };
+        (0..kept.count).map(packet).collect()
+    }
+
+    /// Frees a flow's cells.
+    pub(super) fn free(&mut self, kept: KeptPackets) {
+        if kept.last != NONE {
+            self.cell(kept.last).next = self.free;
+            self.free = kept.first;
         }
-        packets
+    }
+}
+
+/// A position in a chain of cells.
+struct Chain<'a> {
+    store: &'a KeptStore,
+    number: u32,
+    /// Number of bytes of this cell before the position.
+    used: usize,
+}
+
+impl<'a> Chain<'a> {
+    /// Returns the next bytes of one cell, at most `most`.
+    fn part(&mut self, most: usize) -> &'a [u8] {
+        if self.used == CELL {
+            self.number = self.store.pieces[self.number as usize / PIECE][self.number as usize % PIECE].next;
+            self.used = 0;
+        }
+        let rest = &self.store.bytes(self.number)[self.used..];
+        let part = &rest[..rest.len().min(most)];
+        self.used += part.len();
+        part
+    }
+
+    fn head(&mut self) -> [u8; HEAD] {
+        let mut head = [0; HEAD];
+        let mut filled = 0;
+        while filled < HEAD {
+            let part = self.part(HEAD - filled);
+            head[filled..filled + part.len()].copy_from_slice(part);
+            filled += part.len();
+        }
+        head
+    }
+
+    fn bytes(&mut self, length: usize) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(length);
+        while bytes.len() < length {
+            bytes.extend_from_slice(self.part(length - bytes.len()));
+        }
+        bytes
     }
 }
 
@@ -219,12 +243,13 @@ mod tests {
                 prop_assert_eq!(kept.count(), expected.len());
                 if taken == 0 {
                     used -= cells(kept);
-                    prop_assert_eq!(store.take(*kept).packets(transport), std::mem::take(expected));
+                    prop_assert_eq!(store.packets(*kept, transport), std::mem::take(expected));
+                    store.free(*kept);
                     *kept = KeptPackets::new();
                 }
             }
             for (kept, expected) in flows {
-                prop_assert_eq!(store.take(kept).packets(transport), expected);
+                prop_assert_eq!(store.packets(kept, transport), expected);
             }
             prop_assert_eq!(store.pieces.iter().map(Vec::len).sum::<usize>(), most_used);
         }

@@ -10,9 +10,10 @@ use rayon::prelude::*;
 use etcbench_capture::{CaptureError, CaptureReader};
 
 use super::active::Limits;
+use super::assembler::NumberedFlow;
 use super::facts::PacketFacts;
 use super::fragment::Fragments;
-use super::shard::{CompleteFlow, Shard, SweepClock};
+use super::shard::{Shard, SweepClock};
 use super::types::FlowOptions;
 
 /// Number of shards: several per thread, to balance uneven ones.
@@ -22,13 +23,14 @@ const ROUND_PACKETS: usize = 8192;
 /// Number of bytes of packets at which a round is full.
 const ROUND_BYTES: usize = 1 << 22;
 
-/// Number of packets whose flows are prefetched together before the packets are added one by one: about as many reads
-/// as a CPU core can have in flight.
+/// Number of packets whose flows are brought into the cache together before the packets are added one by one: about as
+/// many reads as a CPU core can have in flight.
 const LOOK_AHEAD: usize = 16;
 
-/// A packet, and the range of its bytes in the round.
+/// A packet, its position in the round, and the range of its bytes in the round.
 struct RoundPacket {
     facts: PacketFacts,
+    position: u32,
     start: u32,
     length: u32,
 }
@@ -37,10 +39,11 @@ struct RoundPacket {
 pub(super) struct Round {
     /// Number of the first packet.
     first: u64,
-    packets: Vec<RoundPacket>,
+    /// Number of packets.
+    count: u32,
+    /// The packets of each shard.
+    packets: [Vec<RoundPacket>; SHARDS],
     bytes: Vec<u8>,
-    /// Positions of each shard's packets.
-    members: [Vec<u32>; SHARDS],
     /// Positions before which all shards are swept, with the time.
     sweeps: Vec<(u32, i64)>,
 }
@@ -49,22 +52,22 @@ impl Round {
     pub(super) fn new() -> Round {
         Round {
             first: 0,
-            packets: Vec::new(),
+            count: 0,
+            packets: std::array::from_fn(|_| Vec::new()),
             bytes: Vec::new(),
-            members: std::array::from_fn(|_| Vec::new()),
             sweeps: Vec::new(),
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.packets.is_empty()
+        self.count == 0
     }
 
     fn clear(&mut self, first: u64) {
         self.first = first;
-        self.packets.clear();
+        self.count = 0;
+        self.packets.iter_mut().for_each(Vec::clear);
         self.bytes.clear();
-        self.members.iter_mut().for_each(Vec::clear);
         self.sweeps.clear();
     }
 }
@@ -94,18 +97,23 @@ impl Source {
     pub(super) fn fill(&mut self, round: &mut Round) -> Result<(), CaptureError> {
         round.clear(self.given);
         let Source { reader, fragments, clock, kept_bytes, given } = self;
-        while round.packets.len() < ROUND_PACKETS && round.bytes.len() < ROUND_BYTES {
+        while (round.count as usize) < ROUND_PACKETS && round.bytes.len() < ROUND_BYTES {
             let Some(packet) = reader.next_packet()? else { break };
             fragments.place(&packet, &mut |facts, bytes| {
-                let position = round.packets.len() as u32;
+                let position = round.count;
                 if clock.is_due(facts.timestamp) {
                     round.sweeps.push((position, facts.timestamp));
                 }
                 let start = round.bytes.len() as u32;
                 let length = bytes.len().min(*kept_bytes);
                 round.bytes.extend_from_slice(&bytes[..length]);
-                round.members[facts.key.shard(SHARDS)].push(position);
-                round.packets.push(RoundPacket { facts: *facts, start, length: length as u32 });
+                round.packets[facts.key.shard(SHARDS)].push(RoundPacket {
+                    facts: *facts,
+                    position,
+                    start,
+                    length: length as u32,
+                });
+                round.count += 1;
                 *given += 1;
             });
         }
@@ -123,8 +131,10 @@ pub(super) struct Worker {
     shard: Shard,
     /// Flows that began: number of the packet, and position in the shard.
     began: Vec<(u64, u32)>,
-    /// Flows that completed, with their [`Moment`]; boxed, because they wait for others.
-    complete: Vec<(Moment, Box<CompleteFlow>)>,
+    /// Flows that ended: when, and position in the shard.
+    ended: Vec<(Moment, u32)>,
+    /// Positions of flows that are no longer needed.
+    unused: Vec<u32>,
 }
 
 /// When in a round a flow completed: twice the position of the packet, plus one if the packet has the same key. Sweeps
@@ -133,83 +143,136 @@ type Moment = u32;
 
 impl Worker {
     pub(super) fn new(limits: Limits) -> Worker {
-        Worker { shard: Shard::new(limits), began: Vec::new(), complete: Vec::new() }
+        Worker { shard: Shard::new(limits), began: Vec::new(), ended: Vec::new(), unused: Vec::new() }
     }
 
-    fn take(&mut self, round: &Round, members: &[u32]) {
-        let Worker { shard, began, complete } = self;
+    fn take(&mut self, round: &Round, packets: &[RoundPacket]) {
+        let Worker { shard, began, ended, unused } = self;
+        unused.drain(..).for_each(|position| shard.free(position));
         let mut sweeps = round.sweeps.iter().peekable();
-        for (place, &position) in members.iter().enumerate() {
-            if place % LOOK_AHEAD == 0 {
-                let ahead = members[place..].iter().take(LOOK_AHEAD);
-                let seen = ahead.map(|position| shard.look_at(&round.packets[*position as usize].facts.key));
-                std::hint::black_box(seen.fold(0, u64::wrapping_add));
+        for together in packets.chunks(LOOK_AHEAD) {
+            let mut expected = look_ahead(shard, together);
+            for (packet, place) in together.iter().zip(0..) {
+                let RoundPacket { facts, position, start, length } = packet;
+                while let Some((before, now)) = sweeps.next_if(|(before, _)| before <= position) {
+                    shard.sweep(*now);
+                    ended.extend(shard.ended().map(|flow| (2 * before, flow)));
+                    expected = [None; LOOK_AHEAD];
+                }
+                let bytes = &round.bytes[*start as usize..][..*length as usize];
+                let number = round.first + u64::from(*position);
+                let new = shard.push(number, facts, bytes, expected[place]);
+                began.extend(new.map(|flow| (number, flow)));
+                ended.extend(shard.ended().map(|flow| (2 * position + 1, flow)));
             }
-            while let Some((before, now)) = sweeps.next_if(|(before, _)| *before <= position) {
-                shard.sweep(*now, &mut |flow| complete.push((2 * before, Box::new(flow))));
-            }
-            let RoundPacket { facts, start, length } = &round.packets[position as usize];
-            let bytes = &round.bytes[*start as usize..][..*length as usize];
-            let number = round.first + u64::from(position);
-            let mut sink = |flow| complete.push((2 * position + 1, Box::new(flow)));
-            began.extend(shard.push(number, facts, bytes, &mut sink).map(|position| (number, position)));
         }
         for (before, now) in sweeps {
-            shard.sweep(*now, &mut |flow| complete.push((2 * before, Box::new(flow))));
+            shard.sweep(*now);
+            ended.extend(shard.ended().map(|flow| (2 * before, flow)));
         }
     }
+}
+
+/// Returns where the flows of a few packets most likely are, and brings them into the CPU cache. Each step reads for
+/// all packets what the next needs, so that the packets do not wait for memory one by one.
+fn look_ahead(shard: &Shard, packets: &[RoundPacket]) -> [Option<u32>; LOOK_AHEAD] {
+    let mut expected = [None; LOOK_AHEAD];
+    for (expected, packet) in expected.iter_mut().zip(packets) {
+        *expected = shard.expected(&packet.facts.key);
+    }
+    let flows = expected.iter().flatten().fold(0, |sum, &position| sum ^ shard.touch(position));
+    let pairs = expected.iter().zip(packets).filter_map(|(position, packet)| Some(((*position)?, packet)));
+    let rest = pairs.fold(0, |sum, (position, packet)| sum ^ shard.touch_rest(position, &packet.facts));
+    std::hint::black_box(flows ^ rest);
+    expected
 }
 
 /// Assigns a round's packets to their flows, with shards in parallel.
 pub(super) fn take(workers: &mut [Worker], round: &Round) {
-    workers
-        .par_iter_mut()
-        .zip(&round.members)
-        .with_max_len(1)
-        .for_each(|(worker, members)| worker.take(round, members));
+    if is_alone() {
+        workers.iter_mut().zip(&round.packets).for_each(|(worker, packets)| worker.take(round, packets));
+    } else {
+        let shards = workers.par_iter_mut().zip(&round.packets).with_max_len(1);
+        shards.for_each(|(worker, packets)| worker.take(round, packets));
+    }
 }
 
-/// Result of a round: how many flows began, and which completed, in order of completion (flows that complete at the
-/// same time are ordered by number).
+/// Whether the pool has only one thread: then nothing is handed over to it.
+pub(super) fn is_alone() -> bool {
+    rayon::current_num_threads() == 1
+}
+
+/// Where a flow is stored.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stored {
+    worker: u8,
+    position: u32,
+}
+
+/// Result of a round: how many flows began, and the numbers of those that ended, in order of completion (flows that
+/// complete at the same time are ordered by number).
 pub(super) struct Made {
     pub(super) began: usize,
-    #[allow(clippy::vec_box, reason = "flows are large, and passed on boxed")]
-    pub(super) complete: Vec<Box<CompleteFlow>>,
+    pub(super) ended: Vec<(u64, Stored)>,
 }
 
 /// Collects the workers' results of `round` and numbers the flows that began in it from `next` on, in order of their
 /// first packets. Until now such a flow had its packet's number, which is higher than those of all earlier flows.
 pub(super) fn collect(workers: &mut [Worker], round: &Round, next: u64) -> Made {
     let mut began: Vec<(u64, usize, u32)> = Vec::new();
-    let mut complete = Vec::new();
-    for (worker, Worker { began: theirs, complete: completed, .. }) in workers.iter_mut().enumerate() {
+    let mut ended: Vec<(Moment, u64, Stored)> = Vec::new();
+    for (worker, Worker { shard, began: theirs, ended: completed, .. }) in workers.iter_mut().enumerate() {
         began.extend(theirs.drain(..).map(|(packet, position)| (packet, worker, position)));
-        complete.append(completed);
+        ended.extend(completed.drain(..).filter_map(|(moment, position)| {
+            Some((moment, shard.number(position)?, Stored { worker: worker as u8, position }))
+        }));
     }
     began.sort_unstable();
     for (number, (packet, worker, position)) in (next..).zip(&began) {
         workers[*worker].shard.renumber(*position, *packet, number);
     }
-    for (_, flow) in &mut complete {
-        let packet = flow.number();
-        if packet >= round.first {
-            let place = began.partition_point(|(other, _, _)| *other < packet);
-            flow.set_number(next + place as u64);
-        }
+    // Those that both began and ended in this round may have moved.
+    for (_, number, Stored { worker, position }) in ended.iter_mut().filter(|(_, number, _)| *number >= round.first) {
+        *number = next + began.partition_point(|(packet, _, _)| packet < number) as u64;
+        workers[usize::from(*worker)].shard.set_number(*position, *number);
     }
-    complete.sort_unstable_by_key(|(moment, flow)| (*moment, flow.number()));
-    Made { began: began.len(), complete: complete.into_iter().map(|(_, flow)| flow).collect() }
+    ended.sort_unstable_by_key(|(moment, number, _)| (*moment, *number));
+    Made { began: began.len(), ended: ended.into_iter().map(|(_, number, stored)| (number, stored)).collect() }
 }
 
-/// Ends all flows and returns them one by one, in order of number: collecting them all would double the memory.
-pub(super) fn end(workers: &mut [Worker]) -> impl Iterator<Item = Box<CompleteFlow>> {
-    let mut active: Vec<(u64, u8, u32)> = Vec::new();
-    for (worker, number) in workers.iter_mut().zip(0..) {
-        active.extend(worker.shard.end().into_iter().map(|(flow, position)| (flow, number, position)));
+/// Ends all flows and returns them in order of number.
+pub(super) fn end(workers: &mut [Worker]) -> Vec<(u64, Stored)> {
+    let mut active: Vec<(u64, Stored)> = Vec::new();
+    for (worker, Worker { shard, .. }) in (0..).zip(workers) {
+        active.extend(shard.end().into_iter().map(|(number, position)| (number, Stored { worker, position })));
     }
-    active.sort_unstable();
+    active.sort_unstable_by_key(|(number, _)| *number);
     active
-        .into_iter()
-        .filter_map(|(_, worker, position)| workers[usize::from(worker)].shard.take(position))
-        .map(Box::new)
+}
+
+/// Number of flows to convert in parallel: few, because they are held in both forms.
+const FINISHED_TOGETHER: usize = 1024;
+
+/// Converts flows, some in parallel, passes them to `sink` in order, and leaves them to be freed.
+pub(super) fn finish(
+    workers: &mut [Worker],
+    mut flows: impl Iterator<Item = Stored>,
+    sink: &mut dyn FnMut(NumberedFlow),
+) {
+    let flow = |workers: &[Worker], stored: Stored| workers[usize::from(stored.worker)].shard.flow(stored.position);
+    loop {
+        let together: Vec<Stored> = flows.by_ref().take(FINISHED_TOGETHER).collect();
+        if together.is_empty() {
+            return;
+        }
+        let theirs = &*workers;
+        if is_alone() {
+            together.iter().filter_map(|stored| flow(theirs, *stored)).for_each(&mut *sink);
+        } else {
+            let finished: Vec<Option<NumberedFlow>> =
+                together.par_iter().with_min_len(32).map(|stored| flow(theirs, *stored)).collect();
+            finished.into_iter().flatten().for_each(&mut *sink);
+        }
+        together.iter().for_each(|stored| workers[usize::from(stored.worker)].unused.push(stored.position));
+    }
 }

@@ -41,12 +41,19 @@ impl<T> Slab<T> {
         self.slot(position).as_mut()
     }
 
-    pub(super) fn take(&mut self, position: u32) -> Option<T> {
-        let value = self.slot(position).take();
-        if value.is_some() {
+    /// Puts a value in the place of another, which gets a new position.
+    pub(super) fn displace(&mut self, position: u32, value: T) -> Option<u32> {
+        let old = self.slot(position).replace(value)?;
+        Some(self.insert(old))
+    }
+
+    /// Drops the value at a position; returns whether there was one.
+    pub(super) fn free(&mut self, position: u32) -> bool {
+        let used = self.slot(position).take().is_some();
+        if used {
             self.free.push(position);
         }
-        value
+        used
     }
 }
 
@@ -60,14 +67,18 @@ mod tests {
         let positions: Vec<u32> = (0..1000).map(|value| slab.insert(value)).collect();
         assert!(positions.iter().zip(0..).all(|(position, value)| slab.get(*position) == Some(&value)));
         for (position, value) in positions.iter().zip(0..).step_by(3) {
-            assert_eq!(slab.take(*position), Some(value));
+            assert_eq!(slab.get(*position), Some(&value));
+            assert!(slab.free(*position));
             assert_eq!(slab.get(*position), None);
-            assert_eq!(slab.take(*position), None);
+            assert!(!slab.free(*position));
         }
         let again: Vec<u32> = (0..334).map(|value| slab.insert(2000 + value)).collect();
         assert!(again.iter().all(|position| *position < 1000));
         *slab.get_mut(again[0]).unwrap() = 5000;
-        let mut values: Vec<i32> = (0..1000).filter_map(|position| slab.take(position)).collect();
+        let moved = slab.displace(again[1], 6000).unwrap();
+        assert_eq!((slab.get(moved), slab.get(again[1])), (Some(&2001), Some(&6000)));
+        slab.free(again[1]);
+        let mut values: Vec<i32> = (0..=moved).filter_map(|position| slab.get(position).copied()).collect();
         values.sort_unstable();
         let mut expected: Vec<i32> = (0..1000).filter(|value| value % 3 != 0).chain(2001..2334).collect();
         expected.push(5000);

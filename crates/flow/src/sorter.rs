@@ -73,11 +73,11 @@ impl FlowSorter {
         whole.extend_from_slice(&packet.link_type.to_le_bytes());
         whole.extend_from_slice(packet.frame);
         fragments.place(&Packet { bytes: whole, ..*packet }, &mut |facts, whole| {
-            let mut end = |flow: super::shard::CompleteFlow| sink(Sorted::End(flow.number()));
             if clock.is_due(facts.timestamp) {
-                shard.sweep(facts.timestamp, &mut end);
+                shard.sweep(facts.timestamp);
             }
-            *next_number += u64::from(shard.push(*next_number, facts, &[], &mut end).is_some());
+            *next_number += u64::from(shard.push(*next_number, facts, &[], None).is_some());
+            shard.emit(&mut |flow| sink(Sorted::End(flow.number)));
             let (Some((flow, five_tuple)), Some((link_type, frame))) =
                 (shard.flow_of(&facts.key), whole.split_first_chunk())
             else {

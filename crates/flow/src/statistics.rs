@@ -211,6 +211,11 @@ impl DirectionStatistics {
         }
     }
 
+    /// Reads the first, the middle and the last field: all cache lines.
+    fn touch(&self) -> u64 {
+        self.packets ^ self.interarrival.touch() ^ u64::from(self.initial_window)
+    }
+
     /// Returns the number of gaps between packets.
     fn interarrivals(&self) -> u64 {
         self.packets.saturating_sub(1)
@@ -229,6 +234,17 @@ struct Periods {
     active_count: u64,
     idle: Running,
     idle_count: u64,
+}
+
+impl Periods {
+    /// Ends an active period; one of a single instant is not counted.
+    fn end_active(&mut self, since: i64, latest: i64) {
+        let length = gap(since, latest);
+        if length > 0 {
+            self.active.add(length);
+            self.active_count += 1;
+        }
+    }
 }
 
 /// The statistics of a flow so far, except for its times and transport, which [`super::active::ActiveFlow`] has.
@@ -270,8 +286,8 @@ impl FlowStatistics {
             let gap = gap(latest, timestamp);
             self.interarrival.add(gap);
             if gap > activity_timeout {
-                self.end_active_period(latest);
                 let periods = self.periods.get_or_insert_default();
+                periods.end_active(self.active_since, latest);
                 periods.idle.add(gap);
                 periods.idle_count += 1;
                 self.active_since = timestamp;
@@ -283,24 +299,24 @@ impl FlowStatistics {
         }
     }
 
-    /// Returns the number of packets so far. Reading it brings what the next packet changes into the CPU cache.
-    pub(super) fn packets(&self) -> u64 {
+    /// Returns the number of packets so far.
+    fn packets(&self) -> u64 {
         self.forward.packets + self.backward.packets
     }
 
-    fn end_active_period(&mut self, latest: i64) {
-        let length = gap(self.active_since, latest);
-        if length > 0 {
-            let periods = self.periods.get_or_insert_default();
-            periods.active.add(length);
-            periods.active_count += 1;
-        }
+    /// Reads from each cache line that a packet of this direction changes; the returned value is meaningless.
+    pub(super) fn touch(&self, direction: PacketDirection) -> u64 {
+        let changed = match direction {
+            PacketDirection::Forward => &self.forward,
+            PacketDirection::Backward => &self.backward,
+        };
+        self.interarrival.touch() ^ changed.touch()
     }
 
     /// Returns one value per name in [`STATISTIC_NAMES`].
-    pub(super) fn finish(mut self, start: i64, latest: i64, transport: Transport) -> Vec<f64> {
-        self.end_active_period(latest);
-        let periods = self.periods.take().unwrap_or_default();
+    pub(super) fn finish(&self, start: i64, latest: i64, transport: Transport) -> Vec<f64> {
+        let mut periods = self.periods.as_deref().cloned().unwrap_or_default();
+        periods.end_active(self.active_since, latest);
         let duration = gap(start, latest) as f64 / NANOSECONDS_PER_SECOND;
         let rate = |total: f64| ratio(total, duration);
         let (forward, backward) = (&self.forward, &self.backward);
