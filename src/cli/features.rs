@@ -1,12 +1,12 @@
 //! `etcbench features`: the flows of any captures, or of an experiment, as a table.
 
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use clap::Args;
 use rayon::prelude::*;
 
 use super::features_output::{Format, Written};
+use super::hand_over::{self, Counter, Taker};
 use super::leaks::Divided;
 use super::run::{Seeds, parse_seeds};
 use super::{TOO_MANY_FLOWS, Verdict, output, progress};
@@ -14,7 +14,7 @@ use crate::capture::{CaptureReader, CaptureSource, CaptureSummary, ReaderOptions
 use crate::dataset::{FlowProvenance, LabelledFlow, Labels};
 use crate::declarative::did_you_mean;
 use crate::experiment::{self, DividedFlows};
-use crate::feature::{Columns, Mask, MaskMethod, StoreCompression, StoreError, StoreHeader, Tool, mask_flow};
+use crate::feature::{Columns, Mask, MaskMethod, StoreCompression, StoreHeader, Tool, mask_flow};
 use crate::flow::{Flow, FlowOptions, NumberedFlow, Pairing, STATISTIC_NAMES, assemble_as_completed};
 use crate::progress::Progress;
 use crate::storage::counted;
@@ -129,8 +129,6 @@ const DATASET: &str = "captures";
 /// Captures up to this many bytes in total are read in parallel and kept in memory until it is their turn to be
 /// written.
 const SIDE_BY_SIDE: u64 = 64 << 20;
-/// Maximum number of flows that wait for the writer.
-const WAITING_FLOWS: usize = 4096;
 
 fn one_of<T: Copy>(name: &str, choices: &[(&str, T)]) -> Result<T, String> {
     let names = || choices.iter().map(|(name, _)| *name);
@@ -200,10 +198,6 @@ impl Job<'_> {
         Ok(summary)
     }
 }
-
-/// A message to the writer: a flow, or that there will be no more because reading failed.
-type Sent = Result<LabelledFlow, Stopped>;
-struct Stopped;
 
 /// Returns a capture's path relative to a folder, with `/` as separator; for a member of an archive, `!` and its name
 /// follow.
@@ -301,20 +295,24 @@ pub(super) fn features(project: &Path, arguments: &FeaturesArguments) -> anyhow:
     };
     let job = Job { arguments, captures, options };
     let progress = progress::for_standard_error();
-    let (sender, receiver) = sync_channel(WAITING_FLOWS);
-    let (read, count) = std::thread::scope(|scope| {
-        let (written, header) = (&written, &header);
-        let writer = scope.spawn(move || receive(written, header, &receiver));
-        let read = read_all(&job, &sender, progress.as_ref());
-        if read.is_err() {
-            // Make the writer discard its file instead of leaving it half-written.
-            let _ = sender.send(Err(Stopped));
+    let (read, count) = match &arguments.output {
+        None => {
+            let counter = Counter::default();
+            (read_all(&job, &counter, progress.as_ref()), Ok(counter.count()))
         }
-        drop(sender);
-        (read, writer.join())
-    });
-    // If the writer failed, that is also why reading stopped.
-    let count = count.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        Some(_) => std::thread::scope(|scope| {
+            let (batches, mut received) = hand_over::channel();
+            let (written, header) = (&written, &header);
+            let writer = scope.spawn(move || written.write(header, &mut || received.next_flow()));
+            let read = read_all(&job, &batches, progress.as_ref());
+            if read.is_err() {
+                batches.stop();
+            }
+            drop(batches);
+            // If the writer failed, that is also why reading stopped.
+            (read, writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        }),
+    };
     match read {
         Ok(()) | Err(ReadError::WriterGone) => {}
         Err(ReadError::Capture(error)) => return Err(error),
@@ -326,15 +324,6 @@ pub(super) fn features(project: &Path, arguments: &FeaturesArguments) -> anyhow:
     Ok(Verdict::Done)
 }
 
-/// Writes the received flows.
-fn receive(written: &Written<'_>, header: &StoreHeader, receiver: &Receiver<Sent>) -> Result<u64, StoreError> {
-    written.write(header, &mut || match receiver.recv() {
-        Ok(Ok(flow)) => Ok(Some(flow)),
-        Ok(Err(Stopped)) => Err(std::io::Error::other("a capture could not be read")),
-        Err(_) => Ok(None),
-    })
-}
-
 /// Why reading stopped.
 enum ReadError {
     Capture(anyhow::Error),
@@ -343,7 +332,7 @@ enum ReadError {
 
 /// Sends the flows of all captures in order: small captures are read in parallel, large ones one after another, each by
 /// all threads.
-fn read_all(job: &Job<'_>, sender: &SyncSender<Sent>, progress: &dyn Progress) -> Result<(), ReadError> {
+fn read_all(job: &Job<'_>, taker: &dyn Taker, progress: &dyn Progress) -> Result<(), ReadError> {
     let captures = &job.captures;
     progress.begin("captures", captures.len() as u64);
     let mut rest = &captures[..];
@@ -357,11 +346,15 @@ fn read_all(job: &Job<'_>, sender: &SyncSender<Sent>, progress: &dyn Progress) -
                 path,
                 &mut |flow| {
                     flows += 1;
-                    gone = gone || sender.send(Ok(flow)).is_err();
+                    gone = gone || !taker.take(flow);
                 },
-                &mut |packets| progress.note(&counted(packets, "packet")),
+                &mut |packets| {
+                    // A capture that is still being written may pause here.
+                    taker.pass_on();
+                    progress.note(&counted(packets, "packet"));
+                },
             );
-            if gone {
+            if gone || !taker.pass_on() {
                 return Err(ReadError::WriterGone);
             }
             tell(path, &summary.map_err(ReadError::Capture)?, flows, progress);
@@ -378,8 +371,8 @@ fn read_all(job: &Job<'_>, sender: &SyncSender<Sent>, progress: &dyn Progress) -
         for (path, read) in together.iter().zip(read) {
             let (summary, flows) = read.map_err(ReadError::Capture)?;
             tell(path, &summary, flows.len() as u64, progress);
-            for flow in flows {
-                sender.send(Ok(flow)).map_err(|_| ReadError::WriterGone)?;
+            if !flows.into_iter().all(|flow| taker.take(flow)) || !taker.pass_on() {
+                return Err(ReadError::WriterGone);
             }
         }
     }

@@ -48,6 +48,7 @@ mod export;
 mod features;
 mod features_output;
 mod gpu_check;
+mod hand_over;
 mod init;
 mod interrupt;
 mod invocation;

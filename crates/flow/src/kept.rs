@@ -14,6 +14,8 @@ const PIECE: usize = 256;
 /// Marks the end of a chain.
 const NONE: u32 = u32::MAX;
 
+/// Aligned, so that it fills no third line.
+#[repr(align(64))]
 struct Cell {
     next: u32,
     bytes: [u8; CELL],
@@ -119,6 +121,25 @@ impl KeptStore {
 
     fn bytes(&self, number: u32) -> &[u8; CELL] {
         &self.pieces[number as usize / PIECE][number as usize % PIECE].bytes
+    }
+
+    /// Reads from all cells of several flows, one cell of each at a time: a link is known only once its cell was read,
+    /// and the processor waits for as many cells at once as there are flows. The returned value is meaningless.
+    pub(super) fn touch_all(chains: &mut [(&KeptStore, KeptPackets)]) -> u64 {
+        let mut sum = 0;
+        let mut some = true;
+        while some {
+            some = false;
+            for (store, kept) in &mut *chains {
+                if kept.first != NONE {
+                    let cell = &store.pieces[kept.first as usize / PIECE][kept.first as usize % PIECE];
+                    sum ^= u64::from(cell.bytes[CELL - 1]);
+                    kept.first = cell.next;
+                    some = true;
+                }
+            }
+        }
+        sum
     }
 
     /// Returns a flow's packets, in the public type.

@@ -13,13 +13,14 @@ use super::active::Limits;
 use super::assembler::NumberedFlow;
 use super::facts::PacketFacts;
 use super::fragment::Fragments;
+use super::kept::KeptStore;
 use super::shard::{Shard, SweepClock};
 use super::types::FlowOptions;
 
 /// Number of shards: several per thread, to balance uneven ones.
 pub(super) const SHARDS: usize = 16;
 /// Packets of a round: enough that distributing the shards costs nothing, few enough to stay in the cache.
-const ROUND_PACKETS: usize = 8192;
+const ROUND_PACKETS: usize = 4096;
 /// Number of bytes of packets at which a round is full.
 const ROUND_BYTES: usize = 1 << 22;
 
@@ -209,6 +210,12 @@ pub(super) struct Stored {
     position: u32,
 }
 
+impl Stored {
+    fn flow(self, workers: &[Worker]) -> Option<NumberedFlow> {
+        workers[usize::from(self.worker)].shard.flow(self.position)
+    }
+}
+
 /// Result of a round: how many flows began, and the numbers of those that ended, in order of completion (flows that
 /// complete at the same time are ordered by number).
 pub(super) struct Made {
@@ -259,20 +266,37 @@ pub(super) fn finish(
     mut flows: impl Iterator<Item = Stored>,
     sink: &mut dyn FnMut(NumberedFlow),
 ) {
-    let flow = |workers: &[Worker], stored: Stored| workers[usize::from(stored.worker)].shard.flow(stored.position);
     loop {
         let together: Vec<Stored> = flows.by_ref().take(FINISHED_TOGETHER).collect();
         if together.is_empty() {
             return;
         }
-        let theirs = &*workers;
         if is_alone() {
-            together.iter().filter_map(|stored| flow(theirs, *stored)).for_each(&mut *sink);
+            for few in together.chunks(LOOK_AHEAD) {
+                read_ended(workers, few);
+                few.iter().filter_map(|stored| stored.flow(workers)).for_each(&mut *sink);
+            }
         } else {
-            let finished: Vec<Option<NumberedFlow>> =
-                together.par_iter().with_min_len(32).map(|stored| flow(theirs, *stored)).collect();
-            finished.into_iter().flatten().for_each(&mut *sink);
+            let theirs = &*workers;
+            let read = |few: &[Stored]| -> Vec<Option<NumberedFlow>> {
+                read_ended(theirs, few);
+                few.iter().map(|stored| stored.flow(theirs)).collect()
+            };
+            let finished: Vec<_> = together.par_chunks(LOOK_AHEAD).with_min_len(4).map(read).collect();
+            finished.into_iter().flatten().flatten().for_each(&mut *sink);
         }
         together.iter().for_each(|stored| workers[usize::from(stored.worker)].unused.push(stored.position));
     }
+}
+
+/// Brings a few flows into the CPU cache, in steps like [`look_ahead`].
+fn read_ended(workers: &[Worker], flows: &[Stored]) {
+    let shard = |stored: &Stored| &workers[usize::from(stored.worker)].shard;
+    let mut sum = flows.iter().fold(0, |sum, stored| sum ^ shard(stored).touch(stored.position));
+    let mut chains = Vec::with_capacity(LOOK_AHEAD);
+    for (read, chain) in flows.iter().filter_map(|stored| shard(stored).touch_ended(stored.position)) {
+        sum ^= read;
+        chains.push(chain);
+    }
+    std::hint::black_box(sum ^ KeptStore::touch_all(&mut chains));
 }

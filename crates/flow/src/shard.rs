@@ -8,7 +8,7 @@ use hashbrown::hash_table::Entry;
 use super::active::{ActiveFlow, Limits};
 use super::assembler::NumberedFlow;
 use super::facts::PacketFacts;
-use super::kept::KeptStore;
+use super::kept::{KeptPackets, KeptStore};
 use super::key::FlowKey;
 use super::slab::Slab;
 use super::statistics::FlowStatistics;
@@ -153,6 +153,14 @@ impl Shard {
         let kept = if flow.kept.count() < self.limits.kept_packets { self.kept.touch(flow.kept) } else { 0 };
         let statistics = self.statistics.as_ref().and_then(|statistics| statistics.get(position));
         kept ^ statistics.map_or(0, |statistics| statistics.touch(flow.direction(packet)))
+    }
+
+    /// Reads from the statistics of the flow at a position, and returns where its packets are. The flow should be in the
+    /// cache already.
+    pub(super) fn touch_ended(&self, position: u32) -> Option<(u64, (&KeptStore, KeptPackets))> {
+        let flow = self.flows.get(position)?;
+        let statistics = self.statistics.as_ref().and_then(|statistics| statistics.get(position));
+        Some((statistics.map_or(0, FlowStatistics::touch_all), (&self.kept, flow.kept)))
     }
 
     fn active(&self, key: &FlowKey) -> Option<(u32, &ActiveFlow)> {

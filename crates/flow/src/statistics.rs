@@ -313,6 +313,11 @@ impl FlowStatistics {
         self.interarrival.touch() ^ changed.touch()
     }
 
+    /// Reads from each cache line; the returned value is meaningless.
+    pub(super) fn touch_all(&self) -> u64 {
+        self.touch(PacketDirection::Forward) ^ self.backward.touch()
+    }
+
     /// Returns one value per name in [`STATISTIC_NAMES`].
     pub(super) fn finish(&self, start: i64, latest: i64, transport: Transport) -> Vec<f64> {
         let mut periods = self.periods.as_deref().cloned().unwrap_or_default();
