@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Compares `etcbench features` with NFStream, dpkt and tshark on the same captures, run alternately.
+"""Compares `etcbench features` with NFStream, dpkt, tshark and nfpcapd on the same captures, run alternately.
 
-    pip install nfstream dpkt            # tshark comes with Wireshark
+    pip install nfstream dpkt            # tshark comes with Wireshark, nfpcapd with nfdump
     cargo build --release
     python benches/peers/capture.py                           # a generated capture of 300,000 packets
     python benches/peers/capture.py --packets 1000000 more.pcap
+    python benches/peers/capture.py --packets 1000000 --threads 1 --only nfpcapd
     python benches/peers/capture.py --memory                  # etcbench's peak memory for 1, 10 and 100 million packets
 
 Each runs in a separate process, pinned to two cores. The time of the Python peers excludes interpreter start and imports;
@@ -14,7 +15,8 @@ system), which are less affected by other load on the machine.
 Work of each: etcbench: flows, 91 statistics, the first 248 bytes of the first 6 packets, written as Parquet; "in memory":
 the same with 128 bytes and without the file, since the peers write none; "bytes in memory": that without statistics.
 NFStream: flows with statistical_analysis=True. dpkt: the first 128 bytes of the first 6 packets of every five-tuple, no
-statistics. tshark: `-q -z conv,tcp -z conv,udp`, counters per conversation. dpkt is compared with "bytes in memory", the
+statistics. tshark: `-q -z conv,tcp -z conv,udp`, counters per conversation. nfpcapd: NetFlow records in a folder, without
+statistics and bytes of packets. dpkt is compared with "bytes in memory", the
 other peers with "in memory".
 """
 
@@ -36,6 +38,7 @@ COMPARED = {
     "nfstream": "etcbench, in memory",
     "dpkt": "etcbench, bytes in memory",
     "tshark": "etcbench, in memory",
+    "nfpcapd": "etcbench, in memory",
 }
 
 
@@ -97,22 +100,18 @@ def run(command, python=False):
     return wall, cpu, usage.ru_maxrss * 1024
 
 
-def contenders(etcbench, path, output):
+def contenders(etcbench, path, output, threads):
     here = [sys.executable, __file__, "--child"]
+    features = [etcbench, "--threads", str(threads), "features", path]
+    in_memory = [*features, "--packets", str(PACKETS), "--bytes", str(BYTES)]
     return {
-        "etcbench": ([etcbench, "--threads", "2", "features", path, "-o", output], False),
-        "etcbench, in memory": (
-            [etcbench, "--threads", "2", "features", path, "--packets", str(PACKETS), "--bytes", str(BYTES)],
-            False,
-        ),
-        "etcbench, bytes in memory": (
-            [etcbench, "--threads", "2", "features", path, "--packets", str(PACKETS), "--bytes", str(BYTES)]
-            + ["--no-statistics"],
-            False,
-        ),
+        "etcbench": ([*features, "-o", output], False),
+        "etcbench, in memory": (in_memory, False),
+        "etcbench, bytes in memory": ([*in_memory, "--no-statistics"], False),
         "nfstream": ([*here, "nfstream", path], True),
         "dpkt": ([*here, "dpkt", path], True),
         "tshark": (["tshark", "-n", "-r", path, "-q", "-z", "conv,tcp", "-z", "conv,udp"], False),
+        "nfpcapd": (["nfpcapd", "-r", path, "-w", os.path.dirname(output)], False),
     }
 
 
@@ -121,13 +120,13 @@ def packets_of(etcbench, path, output):
     return int(told.split(" flows; ")[1].split(" packets")[0])
 
 
-def compare(etcbench, captures, repeat, folder, only):
+def compare(etcbench, captures, repeat, folder, only, threads):
     output = os.path.join(folder, "flows.parquet")
     for path in captures:
         packets = packets_of(etcbench, path, output)
         times = {}
         for _ in range(repeat):
-            for name, (command, python) in contenders(etcbench, path, output).items():
+            for name, (command, python) in contenders(etcbench, path, output, threads).items():
                 if only and not name.startswith("etcbench") and name not in only:
                     continue
                 times.setdefault(name, []).append(run(command, python))
@@ -171,7 +170,8 @@ def main():
     parser.add_argument("--etcbench", default=str(ROOT / "target/release/etcbench"))
     parser.add_argument("--packets", type=int, default=300_000, help="packets of the generated capture; 0 for none")
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--only", nargs="*", default=[], choices=["nfstream", "dpkt", "tshark"])
+    parser.add_argument("--only", nargs="*", default=[], choices=["nfstream", "dpkt", "tshark", "nfpcapd"])
+    parser.add_argument("--threads", type=int, default=2, help="of etcbench")
     parser.add_argument("--memory", nargs="*", type=float, metavar="MILLIONS", help="measure memory; default 1, 10 and 100")
     parser.add_argument("--folder", help="for the generated captures; a temporary folder by default")
     parser.add_argument("--child", choices=["nfstream", "dpkt"], help=argparse.SUPPRESS)
@@ -189,7 +189,7 @@ def main():
             path = os.path.join(folder, "synth.pcap")
             run([arguments.etcbench, "data", "synth", "--packets", str(arguments.packets), "-o", path])
             captures.insert(0, path)
-        compare(arguments.etcbench, captures, arguments.repeat, folder, arguments.only)
+        compare(arguments.etcbench, captures, arguments.repeat, folder, arguments.only, arguments.threads)
 
 
 if __name__ == "__main__":

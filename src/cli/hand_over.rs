@@ -8,7 +8,7 @@ use crate::dataset::LabelledFlow;
 /// Maximum number of flows that are handed over together: waking the writer for each costs as much as reading it.
 const BATCH_FLOWS: usize = 256;
 /// Maximum number of batches that wait for the writer.
-const WAITING_BATCHES: usize = 16;
+const WAITING_BATCHES: usize = 14;
 
 /// Where the flows that were read go.
 pub(super) trait Taker {
