@@ -189,12 +189,11 @@ impl FromStr for StoreCompression {
             None if text == "none" => Some(Self::None),
             None if text == "snappy" => Some(Self::Snappy),
             None if text == "zstd" => Some(Self::default()),
-            Some(("zstd", level)) => level.parse().ok().map(Self::Zstd),
+            // The library takes 0 for its own default.
+            Some(("zstd", level)) => level.parse().ok().filter(|level| (1..=22).contains(level)).map(Self::Zstd),
             _ => None,
         };
-        compression
-            .filter(|compression| compression.codec().is_ok())
-            .ok_or_else(|| "it must be none, snappy, zstd, or zstd:LEVEL with a level from 1 to 22".to_owned())
+        compression.ok_or_else(|| "it must be none, snappy, zstd, or zstd:LEVEL with a level from 1 to 22".to_owned())
     }
 }
 
