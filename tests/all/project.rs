@@ -52,6 +52,18 @@ fn an_empty_folder_has_what_comes_with_the_program() {
 }
 
 #[test]
+fn units_find_the_experiments_that_come_with_the_program() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("data")).unwrap();
+    let lab = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/lab");
+    std::os::unix::fs::symlink(lab, folder.path().join("data/lab")).unwrap();
+    let run = etcbench(folder.path(), &["run", "table2", "--data", "lab", "--models", "majority", "--jobs", "2"]);
+    let (table, errors) = printed(&run);
+    assert!(run.status.success() && table.contains("| majority"), "{errors}");
+    assert!(errors.contains("6 fits of 6 units"), "{errors}");
+}
+
+#[test]
 fn a_new_project_runs_its_first_experiment() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join(".gitignore"), "mine").unwrap();

@@ -85,9 +85,11 @@ impl Stock {
     }
 }
 
-/// Removes `.` from a path, and `..` together with a name before it.
+/// Makes a path absolute, and removes `.`, and `..` together with a name before it.
 fn lexically(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
+    // An empty path is the current folder too. Where that is unknown, paths are compared as they are.
+    let path = std::path::absolute(Path::new(".").join(path)).unwrap_or_else(|_| path.to_owned());
     for part in path.components() {
         match part {
             Component::CurDir => {}
@@ -111,11 +113,13 @@ mod tests {
 
     #[test]
     fn stock_is_found_below_the_root_alone() {
+        let here = std::env::current_dir().unwrap().join("experiments/one.toml");
         for (root, inside, outside) in [
             (".", "experiments/one.toml", "/experiments/one.toml"),
             ("", "./experiments/sizes/../one.toml", "one.toml"),
             ("/a/b", "/a/b/experiments/one.toml", "/a/experiments/one.toml"),
             ("../p", ".././p/experiments/one.toml", "../experiments/one.toml"),
+            (".", here.to_str().unwrap(), "../experiments/one.toml"),
         ] {
             let stock = Stock { root: lexically(Path::new(root)), files: FILES };
             assert_eq!(stock.find(Path::new(inside)).unwrap().bytes, b"1", "{root}");
