@@ -86,8 +86,10 @@ fn ablation(path: &Path) -> Vec<String> {
 fn the_ablations_of_findings_are_those_of_the_stored_results() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = fs::read_to_string(root.join("paper/FINDINGS.md")).unwrap();
-    for name in ["activation", "attention", "direction", "elmo", "m", "masks", "n", "packet-start", "split"] {
-        let lines = ablation(&root.join(format!("results/reference/ablations/{name}.csv")));
+    let first = ["activation", "attention", "direction", "elmo", "m", "masks", "n", "packet-start", "split"];
+    let first = first.map(|name| format!("ablations/{name}.csv"));
+    for name in first.into_iter().chain(["ablations-segments/n.csv".to_owned()]) {
+        let lines = ablation(&root.join("results/reference").join(&name));
         assert!(lines.len() > 1, "{name}");
         for line in lines {
             assert!(page.contains(&line), "paper/FINDINGS.md has no line {line:?}");
