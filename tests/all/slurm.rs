@@ -159,7 +159,11 @@ impl Cluster {
     fn kill_node(&self, node: &str) {
         self.signal("-KILL", &format!("slurmd-{node}.pid"));
         // The controller would notice this by itself only after minutes.
-        self.said("scontrol", &["update", &format!("nodename={node}"), "state=down", "reason=test"]);
+        // While a job of the node is completing, it may refuse.
+        self.until("the node is down", || {
+            self.said("scontrol", &["update", &format!("nodename={node}"), "state=down", "reason=test"]);
+            self.said("sinfo", &["-h", "-N", "-n", node, "-o", "%T"]).starts_with("down")
+        });
     }
 }
 
