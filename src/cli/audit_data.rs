@@ -10,14 +10,14 @@ use std::sync::Arc;
 use clap::Args;
 use ndarray::Array2;
 
-use super::audit_data_text::{Content, audit_text};
-use super::audit_windows::{SHORTEST_WINDOW, windows};
+use super::audit_windows::{RUN, SHORTEST_WINDOW, windows};
 use super::{Verdict, output};
 use crate::capture::{HeaderLayout, Transport};
 use crate::dataset::{FlowProvenance, ReleasedPart, read_released};
 use crate::feature::{FeatureSet, TokenArray, TokenOptions};
 use crate::flow::{FiveTuple, Flow, FlowPacket, PacketDirection};
 use crate::leaks::leak_reports;
+use crate::report::{ReleasedRows, released_text};
 use crate::split::Split;
 
 /// `etcbench audit-data`.
@@ -85,12 +85,13 @@ pub(super) fn audit_data(arguments: &AuditDataArguments) -> anyhow::Result<Verdi
     report.alarms.retain(|alarm| !alarm.kind.is_of_captures());
     let windows = windows(&features, &split);
     let found = !report.alarms.is_empty() || windows.is_some();
-    let content = Content {
-        of_bytes: features.tokens.bytes > 0,
-        of_packets: seen.is_some(),
-        has_windows: features.tokens.bytes >= SHORTEST_WINDOW,
+    let released = ReleasedRows {
+        are_bytes: features.tokens.bytes > 0,
+        are_packets: seen.is_some(),
+        run_length: (features.tokens.bytes >= SHORTEST_WINDOW).then_some(RUN),
+        windows,
     };
-    say!("\n{}", audit_text(&report, windows, &content));
+    say!("\n{}", released_text(&report, &released));
     Ok(if found { Verdict::CheckFailed } else { Verdict::Done })
 }
 

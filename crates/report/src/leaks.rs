@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use super::leak_verdicts::verdicts_table;
 use super::table::visible;
 use super::{Cell, Column, ReportError, Table, file_error};
 use etcbench_evaluate::{Metric, Summary};
 use etcbench_experiment::SplitLeaks;
-use etcbench_leaks::{Alarm, AlarmKind, FIELD_TREE_DEPTH, FieldKind, FieldScore, LeakReport};
+use etcbench_leaks::{Alarm, Duplicates, FIELD_TREE_DEPTH, FieldKind, FieldScore, LeakReport};
 
 /// Number of fields printed per variant.
 const PRINTED_FIELDS: usize = 25;
@@ -149,21 +150,15 @@ pub fn leak_text(leaks: &[SplitLeaks]) -> Result<String, ReportError> {
     Ok(visible(&text))
 }
 
-fn leak_section(variant: &str, reports: &[&LeakReport]) -> LeakSection {
+/// Returns what is found about identical inputs, one sentence each; `row` is what a row is called.
+pub(super) fn input_findings(reports: &[&LeakReport], row: &str) -> Vec<String> {
     let first = reports[0];
-    let lead = format!(
-        "{}; in the first {} training and {} test flows. Shares are of test flows, means over the splits.",
-        if reports.len() == 1 { "1 split".to_owned() } else { format!("{} splits", reports.len()) },
-        first.training_flows,
-        first.test_flows
-    );
     let mut findings = Vec::new();
     for (index, duplicates) in first.duplicates.iter().enumerate() {
-        let count = |value: fn(&etcbench_leaks::Duplicates) -> usize| {
-            share(reports, |report| report.duplicates.get(index).map_or(0, value))
-        };
+        let count =
+            |value: fn(&Duplicates) -> usize| share(reports, |report| report.duplicates.get(index).map_or(0, value));
         findings.push(format!(
-            "same {} as a training flow: {}; as one of another class: {}; as such only: {}",
+            "same {} as a training {row}: {}; as one of another class: {}; as such only: {}",
             duplicates.features.replace('_', " "),
             count(|found| found.test_flows),
             count(|found| found.of_another_class),
@@ -175,6 +170,18 @@ fn leak_section(variant: &str, reports: &[&LeakReport]) -> LeakSection {
             "the best accuracy that any classifier can have, since identical inputs carry different labels: {ceilings}"
         ));
     }
+    findings
+}
+
+fn leak_section(variant: &str, reports: &[&LeakReport]) -> LeakSection {
+    let first = reports[0];
+    let lead = format!(
+        "{}; in the first {} training and {} test flows. Shares are of test flows, means over the splits.",
+        if reports.len() == 1 { "1 split".to_owned() } else { format!("{} splits", reports.len()) },
+        first.training_flows,
+        first.test_flows
+    );
+    let mut findings = input_findings(reports, "flow");
     findings.push(format!(
         "from a capture with training flows: {}; to a host with training flows: {}; of a connection with training \
          flows: {}; at the same time as a training flow of the capture: {}; between the first and the last training \
@@ -187,78 +194,14 @@ fn leak_section(variant: &str, reports: &[&LeakReport]) -> LeakSection {
     ));
     findings.push(confounding(first));
     findings.extend(alarms(reports));
-    let fields = fields_table(variant, reports);
-    LeakSection { variant: variant.to_owned(), lead, verdicts: verdicts_table(variant, reports), findings, fields }
-}
-
-/// Every kind of alarm with its description in the table.
-const CHECKS: [(AlarmKind, &str); 12] = [
-    (AlarmKind::IdenticalFlows, "test flows that train too, bit by bit"),
-    (AlarmKind::NearIdenticalFlows, "test flows that differ from a training flow in identifiers at most"),
-    (AlarmKind::ConnectionOnBothSides, "connections (or windows of a flow) on both sides"),
-    (AlarmKind::CaptureOnBothSides, "captures on both sides"),
-    (AlarmKind::ClassFromOneCapture, "classes from one capture"),
-    (AlarmKind::Identifier, "identifiers that tell the classes"),
-    (AlarmKind::Time, "times that tell the classes"),
-    (AlarmKind::CutLength, "cut lengths that tell the classes"),
-    (AlarmKind::Byte, "single bytes that tell the classes"),
-    (AlarmKind::Statistic, "single statistics that tell the classes"),
-    (AlarmKind::Standardised, "columns standardised over training and test"),
-    (AlarmKind::ContradictoryLabels, "identical inputs of different labels"),
-];
-
-/// Number of subjects of a check that are named; further ones are only counted.
-const NAMED_SUBJECTS: usize = 3;
-
-/// Returns a table with a row per check, leaks first; `None` for reports of versions without verdicts.
-fn verdicts_table(variant: &str, reports: &[&LeakReport]) -> Option<Table> {
-    if reports.iter().all(|report| report.alarms.is_empty() && report.ceilings.is_empty()) {
-        return None;
+    let fields = fields_table(format!("{variant}: what one field alone predicts"), reports, "; leaks.json has them");
+    LeakSection {
+        variant: variant.to_owned(),
+        lead,
+        verdicts: verdicts_table(format!("{variant}: verdicts"), reports),
+        findings,
+        fields,
     }
-    let mut table = Table {
-        title: format!("{variant}: verdicts"),
-        columns: vec![
-            Column::text("check", "check"),
-            Column::text("verdict", "verdict"),
-            Column::number("splits", "splits"),
-            Column::number("value", "largest"),
-            Column::text("subjects", "what"),
-        ],
-        notes: vec![
-            "Largest: the share of test flows, the accuracy of the field alone, or the ceiling of the accuracy. Splits: in how \
-             many it is a leak beyond chance."
-                .to_owned(),
-        ],
-        ..Table::default()
-    };
-    for (kind, check) in CHECKS {
-        let of_kind = |report: &&&LeakReport| report.alarms.iter().any(|alarm| alarm.kind == kind);
-        let splits = reports.iter().filter(of_kind).count();
-        let mut raised: Vec<&Alarm> = reports.iter().flat_map(|report| &report.alarms).collect();
-        raised.retain(|alarm| alarm.kind == kind);
-        raised.sort_by(|left, right| right.value.total_cmp(&left.value));
-        let largest = raised.first().map(|alarm| alarm.value);
-        let mut subjects: Vec<&str> = Vec::new();
-        for alarm in raised.iter().filter(|alarm| !alarm.subject.is_empty()) {
-            if !subjects.contains(&alarm.subject.as_str()) {
-                subjects.push(&alarm.subject);
-            }
-        }
-        let more = subjects.len().saturating_sub(NAMED_SUBJECTS);
-        let mut named = subjects.into_iter().take(NAMED_SUBJECTS).collect::<Vec<_>>().join(", ");
-        if more > 0 {
-            named += &format!(" and {more} more");
-        }
-        table.rows.push(vec![
-            Cell::text(check),
-            Cell::text(if splits > 0 { "LEAK" } else { "none found" }),
-            Cell::count(splits),
-            Cell::number_or_absent(largest, 3),
-            Cell::Text(named),
-        ]);
-    }
-    table.rows.sort_by_key(|row| row[1] != Cell::text("LEAK"));
-    Some(table)
 }
 
 /// Formats ceilings as in `bytes 0.998, statistics 1.000`; `None` for reports of versions without ceilings.
@@ -270,7 +213,7 @@ pub(super) fn ceilings(report: &LeakReport) -> Option<String> {
 
 /// Returns the leaks beyond chance in any of the splits, with the text of the first split and the number of splits
 /// affected.
-fn alarms(reports: &[&LeakReport]) -> Vec<String> {
+pub(super) fn alarms(reports: &[&LeakReport]) -> Vec<String> {
     let mut found: Vec<(&Alarm, usize)> = Vec::new();
     for alarm in reports.iter().flat_map(|report| &report.alarms) {
         match found.iter_mut().find(|(other, _)| (other.kind, &other.subject) == (alarm.kind, &alarm.subject)) {
@@ -322,9 +265,10 @@ fn confounding(report: &LeakReport) -> String {
     )
 }
 
-fn fields_table(variant: &str, reports: &[&LeakReport]) -> Table {
+/// Returns a table of how well single fields predict the class; `rest` is where those that are not printed are.
+pub(super) fn fields_table(title: String, reports: &[&LeakReport], rest: &str) -> Table {
     let mut table = Table {
-        title: format!("{variant}: what one field alone predicts"),
+        title,
         columns: vec![
             Column::text("field", "field"),
             Column::text("kind", "kind"),
@@ -355,7 +299,7 @@ fn fields_table(variant: &str, reports: &[&LeakReport]) -> Table {
         mean(reports, |report| report.majority_macro_f1)
     ));
     if hidden > 0 {
-        table.notes.push(format!("{hidden} fields that predict less are left out here; leaks.json has them."));
+        table.notes.push(format!("{hidden} fields that predict less are left out here{rest}."));
     }
     table
 }
