@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use etcbench::model::external;
 use etcbench::progress::Progress;
+use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 
 /// The interval of checks for signals.
@@ -26,7 +27,7 @@ pub(crate) fn stop() -> ! {
 
 /// Returns whether the payload of an unwound thread means that it was stopped, as opposed to a panic.
 pub(crate) fn was_stopped(payload: &(dyn std::any::Any + Send)) -> bool {
-    payload.is::<Stopped>()
+    payload.is::<Stopped>() || payload.is::<external::AfterEnd>()
 }
 
 /// A progress event: `begin`, `advance`, `note`, `warn` or `end`, with a text and a number.
@@ -108,6 +109,8 @@ pub(crate) fn interruptible<T: Send>(
         match (failed, ended) {
             (Some(error), _) => Err(error),
             (None, Ok(result)) => result.map_err(crate::raised),
+            // Ctrl-C in another thread has ended the models of this one too.
+            (None, Err(panic)) if was_stopped(&*panic) => Err(PyKeyboardInterrupt::new_err(())),
             (None, Err(panic)) => std::panic::resume_unwind(panic),
         }
     })
