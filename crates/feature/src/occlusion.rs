@@ -101,6 +101,17 @@ mod tests {
     }
 
     #[test]
+    fn a_quantity_is_in_what_depends_on_it() {
+        let mut features = features(Array2::zeros((1, 4)), Array2::zeros((1, 3)));
+        for quantity in [Quantity::Lengths, Quantity::Times, Quantity::Directions] {
+            assert!(quantity.is_in(&features, true, false) && quantity.is_in(&features, false, true), "{quantity:?}");
+        }
+        features.statistic_names[0] = "packets_per_flow".to_owned();
+        features.sequences = Array2::zeros((1, 0));
+        assert!(!Quantity::Times.is_in(&features, true, true) && Quantity::Lengths.is_in(&features, true, true));
+    }
+
+    #[test]
     fn an_occluded_quantity_is_that_of_the_mean_packet_and_the_rest_stays() {
         let training =
             features(arr2(&[[2.0, 0.0, -4.0, 3.0], [6.0, 0.0, 0.0, 0.0]]), arr2(&[[1.0, 2.0, 3.0], [3.0, 4.0, 5.0]]));

@@ -222,6 +222,13 @@ mod tests {
         failing.retain(|record| (record.key.experiment.as_str(), record.key.model.as_str()) != ("table1", "svm"));
         failure.key.model = "svm".to_owned();
         failing.push(failure);
+        // As the report and the leaderboard ask, which read only what ranks.
+        let mut class = record("random_split", "svm", 0, Some("a"), "macro_f1", 0.9);
+        class.key.experiment = "table1".to_owned();
+        failing.extend([class, record("random_split", "svm", 0, None, "accuracy", 0.9)]);
+        let count = failing.len();
+        failing.retain(|record| is_ranked(record, Metric::MACRO_F1));
+        assert_eq!(failing.len(), count - 2);
         let ranking = &super::rankings(&failing, "macro_f1").unwrap()[0];
         let ranks = ["knn", "svm", "random_forest"]
             .map(|name| ranking.test.mean_ranks[ranking.models.iter().position(|model| model.model == name).unwrap()]);
