@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use crate::common::Project;
+use crate::common::{Project, write_points};
 
 /// A folder with three stored runs: two tables of three models, and an ablation.
 fn project() -> &'static Project {
@@ -110,6 +110,21 @@ fn missing_and_broken_runs_are_reported() {
     project.refused(&["report", "table2"], &["table2", "no stored run"]);
     project.write("results/broken/records.jsonl", "{}\n");
     project.refused(&["report", "broken"], &["broken/run.json", "a run's folder contains this file"]);
+}
+
+#[test]
+fn of_equal_rows_the_page_names_the_one_that_the_run_ended_with() {
+    let project = Project::new();
+    write_points(&project);
+    let variant = |name: &str| format!("[variant.{name}]\nsplit.method = \"stratified\"\n");
+    let experiment = "title = \"Ties\"\nseeds = [0]\nmodels = [\"majority\"]\n[dataset]\nnames = [\"points\"]\n\
+                      [selection]\nlabel = \"kind\"\n[model.majority]\ninput = \"statistics\"\n";
+    project.write("experiments/ties.toml", format!("{experiment}{}{}", variant("first"), variant("second")));
+    let run = project.done(&["run", "ties"]);
+    let told = String::from_utf8_lossy(&run.stderr).into_owned() + &String::from_utf8_lossy(&run.stdout);
+    assert!(told.contains("majority · statistics · first"), "{told}");
+    project.done(&["report", "-o", "page.html"]);
+    assert!(read(project.path("page.html")).contains("<td>majority · statistics · first"));
 }
 
 /// Finds a browser; prints a message if there is none.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::aggregate::{Aggregate, aggregate};
+use super::aggregate::{Aggregate, RowKey, aggregate};
 use super::drawing::{Figure, critical_difference};
 use super::ladder::is_ladder;
 use super::ranks::is_ranked;
@@ -15,7 +15,7 @@ use super::{
     ranking_table, rankings, verdict_table,
 };
 use etcbench_evaluate::Metric;
-use etcbench_experiment::Record;
+use etcbench_experiment::{BestScore, Record};
 
 /// A run with its tables and figures.
 pub struct ReportedRun {
@@ -195,11 +195,16 @@ impl Report {
             ..Table::default()
         };
         for run in &self.runs {
-            let scored = run.aggregate.rows().into_iter().filter_map(|row| {
+            // The one that the run ended with: of equal ones the first of its records.
+            let best = BestScore::of(&run.stored.records).and_then(|best| {
+                let is_best = |row: &RowKey| {
+                    (&row.model, &row.input, &row.implementation, &row.variant)
+                        == (&best.model, &best.input, &best.implementation, &best.variant)
+                };
+                let row = run.aggregate.rows().into_iter().find(is_best)?;
                 let summary = run.aggregate.get(&row, None, RANKED)?.summary?;
                 Some((row, summary))
             });
-            let best = scored.max_by(|(_, left), (_, right)| left.mean.total_cmp(&right.mean));
             let RunFacts { title, datasets, size, invocation, .. } = &run.stored.facts;
             let mut cells = vec![Cell::text(&run.stored.name)];
             match best {
