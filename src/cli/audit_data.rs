@@ -10,13 +10,12 @@ use std::sync::Arc;
 use clap::Args;
 use ndarray::Array2;
 
-use super::audit_windows::{RUN, SHORTEST_WINDOW, windows};
 use super::{Verdict, output};
 use crate::capture::{HeaderLayout, Transport};
 use crate::dataset::{FlowProvenance, ReleasedPart, read_released};
 use crate::feature::{FeatureSet, TokenArray, TokenOptions};
 use crate::flow::{FiveTuple, Flow, FlowPacket, PacketDirection};
-use crate::leaks::leak_reports;
+use crate::leaks::{RUN_LENGTH, SHORTEST_WINDOW, leak_reports, windows};
 use crate::report::{ReleasedRows, released_text};
 use crate::split::Split;
 
@@ -88,7 +87,7 @@ pub(super) fn audit_data(arguments: &AuditDataArguments) -> anyhow::Result<Verdi
     let released = ReleasedRows {
         are_bytes: features.tokens.bytes > 0,
         are_packets: seen.is_some(),
-        run_length: (features.tokens.bytes >= SHORTEST_WINDOW).then_some(RUN),
+        run_length: (features.tokens.bytes >= SHORTEST_WINDOW).then_some(RUN_LENGTH),
         windows,
     };
     say!("\n{}", released_text(&report, &released));

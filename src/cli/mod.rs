@@ -32,7 +32,6 @@ macro_rules! complain {
 mod appendix;
 mod audit;
 mod audit_data;
-mod audit_windows;
 mod cache;
 mod check;
 mod classify;

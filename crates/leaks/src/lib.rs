@@ -9,6 +9,7 @@ mod fields;
 mod scores;
 mod shared;
 mod tree;
+mod windows;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,7 @@ pub use duplicates::Duplicates;
 pub use scores::{FieldKind, FieldScore};
 pub use shared::{ClassCaptures, Shared};
 pub use tree::FIELD_TREE_DEPTH;
+pub use windows::{RUN_LENGTH, SHORTEST_WINDOW, windows};
 
 use alarm::Circumstances;
 use etcbench_feature::{FeatureSet, TokenOptions};

@@ -6,13 +6,13 @@ use std::collections::HashSet;
 
 use rayon::prelude::*;
 
-use crate::feature::FeatureSet;
-use crate::split::Split;
+use etcbench_feature::FeatureSet;
+use etcbench_split::Split;
 
 /// Rows of at least this many bytes are checked for windows.
-pub(super) const SHORTEST_WINDOW: usize = 48;
+pub const SHORTEST_WINDOW: usize = 48;
 /// Length in bytes of the runs that windows of one flow share; one in [`SAMPLED`] is checked.
-pub(super) const RUN: usize = 24;
+pub const RUN_LENGTH: usize = 24;
 const SAMPLED: u64 = 4;
 /// Runs with fewer distinct bytes are skipped: padding and constant headers are everywhere.
 const FEWEST_VALUES: usize = 8;
@@ -22,7 +22,7 @@ const SHARED_RUNS: f64 = 0.5;
 const BATCH: usize = 4096;
 
 /// Returns the share of test rows that are windows of training rows, excluding duplicates; `None` below 1 %.
-pub(super) fn windows(features: &FeatureSet, split: &Split) -> Option<f64> {
+pub fn windows(features: &FeatureSet, split: &Split) -> Option<f64> {
     if features.tokens.bytes < SHORTEST_WINDOW {
         return None;
     }
@@ -60,13 +60,13 @@ fn runs(row: &[u16]) -> Vec<u64> {
         let count = &mut counts[usize::from(value as u8)];
         distinct += usize::from(*count == 0);
         *count += 1;
-        if let Some(before) = end.checked_sub(RUN) {
+        if let Some(before) = end.checked_sub(RUN_LENGTH) {
             let count = &mut counts[usize::from(row[before] as u8)];
             *count -= 1;
             distinct -= usize::from(*count == 0);
         }
-        if end + 1 >= RUN && distinct >= FEWEST_VALUES {
-            let hash = hash(&row[end + 1 - RUN..=end]);
+        if end + 1 >= RUN_LENGTH && distinct >= FEWEST_VALUES {
+            let hash = hash(&row[end + 1 - RUN_LENGTH_LENGTH..=end]);
             if hash.is_multiple_of(SAMPLED) {
                 found.push(hash);
             }
@@ -92,7 +92,7 @@ mod tests {
         #[test]
         fn runs_are_those_of_their_definition(row in prop::collection::vec(0_u16..12, 0..120)) {
             let by_definition: std::collections::BTreeSet<u64> = row
-                .windows(RUN)
+                .windows(RUN_LENGTH)
                 .filter(|run| run.iter().collect::<HashSet<_>>().len() >= FEWEST_VALUES)
                 .map(hash)
                 .filter(|hash| hash.is_multiple_of(SAMPLED))
