@@ -66,7 +66,7 @@ fn runs(row: &[u16]) -> Vec<u64> {
             distinct -= usize::from(*count == 0);
         }
         if end + 1 >= RUN_LENGTH && distinct >= FEWEST_VALUES {
-            let hash = hash(&row[end + 1 - RUN_LENGTH_LENGTH..=end]);
+            let hash = hash(&row[end + 1 - RUN_LENGTH..=end]);
             if hash.is_multiple_of(SAMPLED) {
                 found.push(hash);
             }
