@@ -239,6 +239,11 @@ class Ranking:
     tables : list of str
     models : Frame
         `model`, `input`, `implementation` and `mean_rank`, the best first.
+    left_out : Frame
+        `model`, `input` and `implementation` of the models that some table lacks; they are not ranked.
+    failed : Frame
+        `model`, `input`, `implementation` and `tables`: the models with failed fits, each with the number of tables in
+        which it ranks last because of them.
     statistic, p_value : float or None, float
         Friedman's test.
     critical_difference : float
@@ -249,6 +254,8 @@ class Ranking:
     metric: str
     tables: list[str]
     models: Frame
+    left_out: Frame
+    failed: Frame
     statistic: float | None
     p_value: float
     critical_difference: float
@@ -273,7 +280,9 @@ def rank(
         Variants with fewer than two models, or fewer than two runs, are left out.
     """
     found = _native.rank([_found(run, project) for run in runs], metric)
-    names = ["model", "input", "implementation", "mean_rank"]
+    row = ["model", "input", "implementation"]
+    columns = {"models": [*row, "mean_rank"], "left_out": row, "failed": [*row, "tables"]}
     for one in found:
-        one["models"] = Frame({name: [row[place] for row in one["models"]] for place, name in enumerate(names)})
+        for key, names in columns.items():
+            one[key] = Frame({name: [found_row[place] for found_row in one[key]] for place, name in enumerate(names)})
     return [Ranking(**one) for one in found]

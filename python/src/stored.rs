@@ -123,6 +123,14 @@ pub(crate) fn rank<'py>(py: Python<'py>, folders: Vec<PathBuf>, metric: &str) ->
             })
             .collect();
         one.set_item("models", models)?;
+        let name =
+            |model: &report::RankedModel| [model.model.clone(), model.input.clone(), model.implementation.clone()];
+        one.set_item("left_out", ranking.left_out.iter().map(name).collect::<Vec<_>>())?;
+        let failed = ranking.failed.iter().map(|(model, tables)| {
+            let [model, input, implementation] = name(model);
+            (model, input, implementation, *tables)
+        });
+        one.set_item("failed", failed.collect::<Vec<_>>())?;
         one.set_item("statistic", ranking.test.statistic)?;
         one.set_item("p_value", ranking.test.p_value)?;
         one.set_item("critical_difference", ranking.test.critical_difference)?;

@@ -112,10 +112,13 @@ def test_what_was_edited_is_named(project):
 
 
 def test_models_are_ranked_over_tables(shared_project, run):
-    other = etcbench.Experiment("table3", models=["random_forest", "knn"], project=shared_project, **SMALL).run()
+    models = ["random_forest", "knn", "logistic_regression"]
+    other = etcbench.Experiment("table3", models=models, project=shared_project, **SMALL).run()
     (ranking,) = etcbench.rank([run, other.name], project=shared_project)
     assert len(ranking.models) == 4 and ranking.models["mean_rank"].tolist() == sorted(ranking.models["mean_rank"])
     assert ranking.variant == "random_split" and len(ranking.tables) == 2
+    assert ranking.left_out["model"].tolist() == ["logistic_regression", "logistic_regression"]
+    assert len(ranking.failed) == 0 and ranking.failed.columns == ["model", "input", "implementation", "tables"]
 
 
 def test_an_interrupt_stops_a_run_and_the_same_call_goes_on(project):

@@ -197,6 +197,7 @@ const CHANGES: &[(&str, bool, Again)] = &[
     ("model.byte_transformer.pretraining_batch=3", false, Model("byte_transformer")),
     ("model.byte_transformer.pretraining_learning_rate=0.01", false, Model("byte_transformer")),
     ("model.byte_transformer.mask_ratio=0.25", false, Model("byte_transformer")),
+    ("model.byte_transformer.layer_rate_divisor=2.0", false, Model("byte_transformer")),
     ("model.byte_transformer.epochs=1", false, Model("byte_transformer")),
     ("model.byte_transformer.batch=5", false, Model("byte_transformer")),
     ("model.byte_transformer.patience=1", false, Model("byte_transformer")),

@@ -16,7 +16,7 @@ use super::class_weights::ClassWeights;
 use super::classical::Classical;
 use super::deep::OptimiserKind;
 use super::deep::network::{Branch, Layer, Network, Size};
-use super::deep::parameters::LearningRateSchedule;
+use super::deep::parameters::{LearningRateSchedule, check_rate_divisor};
 use super::input::InputOptions;
 use super::masked::Masked;
 use super::network_model::{Columns, Fitted, NetworkModel, Training, check_shares, check_sizes, training_of};
@@ -78,6 +78,9 @@ pub(super) struct ByteTransformerParameters {
     pub learning_rate_schedule: LearningRateSchedule,
     /// Steps over which the learning rate rises to the value of the schedule; default 100.
     pub warm_up_steps: usize,
+    /// Each layer learns this many times slower than the one above it, from the last block downwards and the embedding
+    /// of the patches slowest; default 1. Not used in pre-training.
+    pub layer_rate_divisor: f32,
     /// Decoupled weight decay, also for pre-training; default 0.05.
     pub weight_decay: f32,
     /// Share of each target that is spread over all classes; default 0.
@@ -106,6 +109,7 @@ impl Default for ByteTransformerParameters {
             learning_rate: 0.0005,
             learning_rate_schedule: LearningRateSchedule::Cosine,
             warm_up_steps: 100,
+            layer_rate_divisor: 1.0,
             weight_decay: 0.05,
             label_smoothing: 0.0,
             class_weights: ClassWeights::default(),
@@ -114,6 +118,19 @@ impl Default for ByteTransformerParameters {
 }
 
 impl ByteTransformerParameters {
+    /// Returns the depth of a parameter below the head: 0 for the head, 1 for the last block and the normalisation after
+    /// it, and one more than that of the first block for the embeddings (timm's `param_groups_layer_decay`, but for the
+    /// last normalisation, which belongs to the head there).
+    fn depth(&self, parameter: &str) -> usize {
+        let mut parts = parameter.split('.');
+        match (parts.next(), parts.next().and_then(|block| block.parse::<usize>().ok())) {
+            (Some("head"), _) => 0,
+            (Some("norm"), _) => 1,
+            (Some("blocks"), Some(block)) => self.layers.saturating_sub(block),
+            _ => self.layers + 1,
+        }
+    }
+
     /// Returns the blocks and the normalisation after them.
     fn encoder(&self) -> Vec<Layer> {
         let mut layers = Vec::new();
@@ -166,6 +183,7 @@ impl NetworkModel for ByteTransformer {
             *parameters;
         let ByteTransformerParameters { pretraining_epochs, pretraining_batch, pretraining_learning_rate, .. } =
             *parameters;
+        check_rate_divisor(parameters.layer_rate_divisor)?;
         check_sizes(&[
             ("patch", patch),
             ("embedding", embedding),
@@ -220,6 +238,10 @@ impl NetworkModel for ByteTransformer {
         })
     }
 
+    fn rate_factor(parameters: &ByteTransformerParameters, parameter: &str) -> f32 {
+        (1.0 / f64::from(parameters.layer_rate_divisor).powi(parameters.depth(parameter) as i32)) as f32
+    }
+
     fn scaling(_: &ByteTransformerParameters, _: &Array2<f32>, _: Columns) -> Vec<f64> {
         Vec::new()
     }
@@ -270,6 +292,19 @@ mod tests {
         assert_eq!(others, ["head.weight", "head.bias"]);
         let none = ByteTransformerParameters { pretraining_epochs: 0, ..parameters };
         assert!(ByteTransformer::masked(&none, COLUMNS).is_none());
+    }
+
+    #[test]
+    fn lower_layers_learn_slower() {
+        let parameters = ByteTransformerParameters { layer_rate_divisor: 2.0, layers: 2, ..Default::default() };
+        let names = ["head.weight", "norm.bias", "blocks.1.mlp.fc1.weight", "blocks.0.norm1.weight", "pos_embed"];
+        let factors = names.map(|name| ByteTransformer::rate_factor(&parameters, name));
+        assert_eq!(factors, [1.0, 0.5, 0.5, 0.25, 0.125]);
+        let known = ByteTransformer::network(&parameters, COLUMNS, 5).specifications().unwrap();
+        assert!(known.iter().all(|known| parameters.depth(&known.name) <= 3));
+        assert_eq!(known.iter().filter(|known| parameters.depth(&known.name) == 3).count(), 3);
+        let even = ByteTransformerParameters::default();
+        assert!(known.iter().all(|known| ByteTransformer::rate_factor(&even, &known.name) == 1.0));
     }
 
     #[test]

@@ -176,6 +176,11 @@ pub(super) trait NetworkModel: Sized + Send + Sync + 'static {
         None
     }
 
+    /// Returns the factor of the learning rate of a parameter of the classification network.
+    fn rate_factor(_: &Self::Parameters, _parameter: &str) -> f32 {
+        1.0
+    }
+
     /// Converts a row to what the network reads.
     fn scale(scaling: &[f64], columns: Columns, network: &Network, row: ArrayView1<'_, f32>, scaled: &mut [f32]);
 }
@@ -318,6 +323,7 @@ impl<M: NetworkModel> Algorithm for Fitted<M> {
         let network_options = NetworkOptions { seed: context.seed, optimiser, weight_decay, label_smoothing };
         let mut model = Engine::network(implementation, &fitted.network, &fitted.weights, network_options)?;
         model.set_class_weights(&weights)?;
+        model.set_rate_factors(&|name| M::rate_factor(parameters, name));
         let mut checkpoints = Checkpoints::new(context.artifacts, &key);
         let training_context =
             TrainingContext { seed: context.seed, checkpoints: &mut checkpoints, progress: context.progress };

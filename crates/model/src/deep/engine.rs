@@ -273,6 +273,9 @@ pub(crate) trait JointClassifier: Resumable + PacketEncoder {
 
 /// A network over rows of numbers.
 pub(crate) trait NetworkClassifier: Resumable {
+    /// Sets the factors of the learning rate by parameter name; 1 for all at first.
+    fn set_rate_factors(&mut self, factor: &dyn Fn(&str) -> f32);
+
     /// Same as [`SequenceClassifier::set_class_weights`].
     fn set_class_weights(&mut self, weights: &[f32]) -> Result<(), ModelError>;
 

@@ -336,6 +336,44 @@ fn a_network_resumes_from_its_saved_state() {
     assert!(undisturbed.optimiser_state() == after.optimiser_state());
 }
 
+fn check_rate_factors(new: NewNetwork<'_>) {
+    let case = cases().pop().unwrap();
+    let (rows, labels) = Golden::read().batch(case.name);
+    let factor = |name: &str| match name.split('.').next() {
+        Some("head") => 1.0,
+        Some("blocks") => 0.5,
+        _ => 0.125,
+    };
+    let before = case.parameters();
+    let [plain, scaled] = [false, true].map(|scales| {
+        let mut model = case.model(new);
+        if scales {
+            model.set_rate_factors(&factor);
+        }
+        model.train_step(&rows, &labels, 0.01).unwrap();
+        model.parameters()
+    });
+    let values = |set: &ParameterSet, name: &str, shape: &[usize]| set.get(name, shape).unwrap().to_vec();
+    for (name, before) in before.iter() {
+        let [plain, scaled] = [&plain, &scaled].map(|set| values(set, name, &before.shape));
+        for ((before, plain), scaled) in before.values.iter().zip(plain).zip(scaled) {
+            let (step, scaled) = (plain - before, scaled - before);
+            assert!((step * factor(name) - scaled).abs() < 1e-6, "{name}: {step} {scaled}");
+        }
+    }
+}
+
+#[test]
+fn a_step_of_fast_networks_is_scaled_by_the_factors_of_the_learning_rate() {
+    check_rate_factors(&fast::network);
+}
+
+#[cfg(feature = "reference")]
+#[test]
+fn a_step_of_reference_networks_is_scaled_by_the_factors_of_the_learning_rate() {
+    check_rate_factors(&reference::network);
+}
+
 #[test]
 fn rows_and_labels_that_do_not_fit_are_errors() {
     let case = cases().remove(1);

@@ -254,6 +254,10 @@ impl<B: LayerBackend> Network<B> {
 }
 
 impl<B: LayerBackend> NetworkClassifier for Network<B> {
+    fn set_rate_factors(&mut self, factor: &dyn Fn(&str) -> f32) {
+        self.chains.iter_mut().for_each(|chain| chain.visit(&mut |weight| weight.set_rate(factor)));
+    }
+
     fn set_class_weights(&mut self, weights: &[f32]) -> Result<(), ModelError> {
         if weights.len() != self.classes {
             return Err(invalid(format!("{} weights for {} classes", weights.len(), self.classes)));

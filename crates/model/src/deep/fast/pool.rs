@@ -72,6 +72,9 @@ impl<M: JointClassifier + Send> JointClassifier for OnPool<M> {
 }
 
 impl<M: NetworkClassifier + Send> NetworkClassifier for OnPool<M> {
+    fn set_rate_factors(&mut self, factor: &dyn Fn(&str) -> f32) {
+        self.0.set_rate_factors(factor);
+    }
     fn set_class_weights(&mut self, weights: &[f32]) -> Result<(), ModelError> {
         self.0.set_class_weights(weights)
     }

@@ -8,7 +8,7 @@ mod specification;
 #[cfg(any(test, feature = "cuda"))]
 pub(crate) use options::WeightAveraging;
 pub(crate) use options::{
-    Activation, AttentionLstmOptions, Encoder, LearningRateSchedule, Normalisation, PacketMetadata,
+    Activation, AttentionLstmOptions, Encoder, LearningRateSchedule, Normalisation, PacketMetadata, check_rate_divisor,
 };
 pub use options::{ElmoOptions, MODEL};
 pub use set::ParameterSet;

@@ -358,10 +358,7 @@ impl AttentionLstmOptions {
         if first_repeated(&self.packet_metadata).is_some() {
             return Err(problem("packet_metadata lists a value twice; list it once".to_owned()));
         }
-        let divisor = self.layer_rate_divisor;
-        if !(divisor >= 1.0 && divisor.is_finite()) {
-            return Err(problem(format!("layer_rate_divisor = {divisor} must be a number of at least 1")));
-        }
+        check_rate_divisor(self.layer_rate_divisor).map_err(problem)?;
         if !(self.weight_decay >= 0.0 && self.weight_decay.is_finite()) {
             return Err(problem(format!("weight_decay = {} must be 0 or a positive number", self.weight_decay)));
         }
@@ -381,6 +378,14 @@ impl AttentionLstmOptions {
 
 fn problem(problem: String) -> ModelError {
     ModelError::Parameters { model: MODEL.to_owned(), problem }
+}
+
+/// Rejects a `layer_rate_divisor` that would let lower layers learn faster.
+pub(crate) fn check_rate_divisor(divisor: f32) -> Result<(), String> {
+    if divisor >= 1.0 && divisor.is_finite() {
+        return Ok(());
+    }
+    Err(format!("layer_rate_divisor = {divisor} must be a number of at least 1"))
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! A network as described by [`crate::deep::network`], with a few tensor operations per layer. A batch of sequences of
 //! `steps` steps is one matrix `[flows * steps, channels]`, with all rows of the first flow first.
 
+use std::collections::BTreeMap;
+
 use dfdx::prelude::*;
 
 use super::graph::{Graph, Matrix, NamedGradients, Node};
@@ -51,6 +53,8 @@ struct Reference {
     loss: Loss,
     parameters: ParameterSet,
     optimiser: Adam,
+    /// Factors of the learning rate by parameter name, where they are not 1.
+    rates: BTreeMap<String, f32>,
     dropout_seed: u64,
     dead: Vec<String>,
 }
@@ -81,6 +85,7 @@ impl Reference {
             loss: Loss::unweighted(network.classes, label_smoothing),
             parameters: parameters.clone(),
             optimiser: Adam::of_network(optimiser, weight_decay),
+            rates: BTreeMap::new(),
             dropout_seed: seed::derive(seed, "dropout"),
             dead: Vec::new(),
         })
@@ -418,6 +423,10 @@ fn affine(
 }
 
 impl NetworkClassifier for Reference {
+    fn set_rate_factors(&mut self, factor: &dyn Fn(&str) -> f32) {
+        self.rates = self.parameters.iter().map(|(name, _)| (name.to_owned(), factor(name))).collect();
+    }
+
     fn set_class_weights(&mut self, weights: &[f32]) -> Result<(), ModelError> {
         if weights.len() != self.network.classes {
             return invalid(format!("{} weights for {} classes", weights.len(), self.network.classes));
@@ -432,7 +441,8 @@ impl NetworkClassifier for Reference {
             return Err(diverged(TRAINING, first_not_finite(&self.parameters, "the logits"), NOT_FINITE));
         }
         self.dead = dead;
-        self.optimiser.update(TRAINING, &mut self.parameters, gradients, |_| learning_rate)?;
+        let rate = |name: &str| learning_rate * self.rates.get(name).copied().unwrap_or(1.0);
+        self.optimiser.update(TRAINING, &mut self.parameters, gradients, rate)?;
         for (name, BatchStatistics { mean, variance }, rows) in statistics {
             let unbiased = rows as f32 / (rows.max(2) - 1) as f32;
             for (part, new, factor) in [("running_mean", mean, 1.0), ("running_var", variance, unbiased)] {
