@@ -3,6 +3,9 @@
 //! the facts about each. Every model has two implementations under one name: `fast`, the default, and `reference`,
 //! which is short and built on a published crate; a test checks that the two agree.
 
+#[cfg(all(test, not(feature = "reference")))]
+compile_error!("the tests compare with the reference implementations; add --features reference,cuda");
+
 mod archive;
 pub mod attention_lstm;
 mod byte_cnn;
