@@ -1,11 +1,19 @@
 //! Tables as LaTeX, with the booktabs package.
 
-use super::table::{Cell, Table, fixed, mark, p_value, visible};
+use super::cell_text::{fixed, mark, p_value, visible};
+use super::table::{Cell, Table};
 
 /// Text longer than this is a sentence, not a name.
 const SENTENCE: usize = 60;
 
-pub(super) fn render(table: &Table) -> String {
+impl Table {
+    /// Renders the table as LaTeX, with the booktabs package.
+    pub fn to_latex(&self) -> String {
+        render(self)
+    }
+}
+
+fn render(table: &Table) -> String {
     let shown = table.shown_columns();
     let line = |cells: Vec<String>| cells.join(" & ") + " \\\\\n";
     // A column of sentences is wrapped; on a single line it would make the whole table too small to read.
@@ -77,6 +85,7 @@ pub fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::table::tests::example;
     use super::*;
 
     #[test]
@@ -85,5 +94,28 @@ mod tests {
             escape("a_b \\input{x} 5% ^~\n±"),
             "a\\_b \\textbackslash{}input\\{x\\} 5\\% \\textasciicircum{}\\textasciitilde{} $\\pm$"
         );
+    }
+
+    #[test]
+    fn latex_is_escaped() {
+        let expected = "\
+\\begin{table}
+\\caption{50 \\% of a\\_b}
+\\begin{tabular}{lr}
+\\toprule
+class & F1 \\\\
+\\midrule
+a|b \\& c & $0.123 \\pm 0.010$ \\\\
+d & $1.000$\\textsuperscript{a} \\\\
+e & ---\\textsuperscript{a} \\\\
+\\bottomrule
+\\end{tabular}
+
+\\footnotesize
+Means over 2 seeds.\\\\
+\\textsuperscript{a} never predicted
+\\end{table}
+";
+        assert_eq!(example().to_latex(), expected);
     }
 }

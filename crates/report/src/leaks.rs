@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use super::cell_text::visible;
 use super::leak_verdicts::verdicts_table;
-use super::table::visible;
 use super::{Cell, Column, ReportError, Table, file_error};
 use etcbench_evaluate::{Metric, Summary};
 use etcbench_experiment::SplitLeaks;

@@ -4,6 +4,7 @@
 mod aggregate;
 mod audit;
 mod audit_matrix;
+mod cell_text;
 mod compare;
 mod comparisons;
 mod decision_cost;
@@ -16,6 +17,7 @@ mod latex;
 mod leaderboard;
 mod leak_verdicts;
 mod leaks;
+mod markdown;
 mod page;
 mod paper;
 mod predictions_file;
@@ -33,9 +35,11 @@ mod statistics;
 mod stored_run;
 mod sweep;
 mod table;
+mod table_data;
 mod tables;
 mod text_table;
 mod tolerance;
+mod tolerance_file;
 mod tuning;
 
 pub use audit::{AuditTable, Finding, audit_table};
@@ -57,9 +61,8 @@ pub use run_tables::{RunHeading, run_table_texts, write_run_tables};
 pub use stored_run::{FitFacts, RunFacts, StoredRun};
 pub use table::{Cell, Column, Table};
 pub use tables::split_table;
-pub use tolerance::{
-    Tolerance, ToleranceFile, Verdict, check, proposed_tolerances, rows_without_expectation, verdict_table,
-};
+pub use tolerance::{Verdict, check, proposed_tolerances, rows_without_expectation, verdict_table};
+pub use tolerance_file::{Tolerance, ToleranceFile};
 pub use tuning::agreement_table;
 
 /// The error for records, published numbers or tolerances that cannot be used.

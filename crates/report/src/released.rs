@@ -1,9 +1,9 @@
 //! The text about a split that others released as arrays: a verdict per check, findings, and what single columns and bytes
 //! predict.
 
+use super::cell_text::visible;
 use super::leak_verdicts::released_verdicts;
 use super::leaks::{alarms, fields_table, input_findings};
-use super::table::visible;
 use etcbench_leaks::LeakReport;
 
 /// What the rows of a released split are, which determines the checks, and what was found about windows.

@@ -2,8 +2,8 @@
 //! per point and model; [`super::run_figures`] draws the curves.
 
 use super::aggregate::{Aggregate, aggregate};
+use super::cell_text::decimals;
 use super::run_figures::RunFigures;
-use super::table::decimals;
 use super::tables::measured_cell;
 use super::{Cell, Column, Figure, ReportError, Table};
 use etcbench_evaluate::Metric;

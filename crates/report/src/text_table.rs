@@ -1,6 +1,7 @@
 //! Tables as plain text for a terminal: aligned columns, in blocks if they do not fit side by side, with wrapped notes.
 
-use super::table::{Table, mark};
+use super::cell_text::mark;
+use super::table::Table;
 
 /// Spaces between two columns.
 const GAP: usize = 2;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::aggregate::TableKey;
-use super::table::significant_decimals;
+use super::cell_text::significant_decimals;
 use super::{Cell, Column, Table};
 use etcbench_evaluate::{Metric, Summary};
 use etcbench_experiment::{Agreement, Record};

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::table::visible;
+use crate::cell_text::visible;
 
 /// An SVG under construction.
 pub(super) struct Canvas {

@@ -15,9 +15,9 @@ use askama::Template;
 
 pub(super) use leaderboard::leaderboard_page;
 
+use super::cell_text::visible;
 use super::drawing::{Figure, Looks};
 use super::results::{Report, ReportedRun};
-use super::table::visible;
 use super::{Cell, Column, ReportError, Table};
 use run::RunSection;
 pub(super) use run::minute;

@@ -4,7 +4,7 @@
 use askama::Template;
 
 use super::{Cell, Column, Table};
-use crate::table::{fixed, mark, p_value, visible};
+use crate::cell_text::{fixed, mark, p_value, visible};
 
 /// Tables with fewer rows have no filter.
 const FILTERED_ROWS: usize = 10;
