@@ -2,7 +2,8 @@
 
 use sha2::{Digest, Sha256};
 
-use super::flows::{CaptureFacts, LoadedFlows};
+use super::capture_facts::CaptureFacts;
+use super::flows::LoadedFlows;
 use super::run::{FittedRow, Run, Settings, VariantRun};
 use super::{Experiment, Invocation, Provenance};
 

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::cache::Cache;
-use super::flows::CaptureFacts;
+use super::capture_facts::CaptureFacts;
 use super::{ExperimentError, flows};
 use etcbench_dataset as dataset;
 use etcbench_dataset::{CaptureFile, Dataset, LabelledFlow};

@@ -4,8 +4,10 @@
 mod assembly;
 mod cache;
 mod cache_entries;
+mod capture_facts;
 mod comparisons;
 mod corpus;
+mod datasets;
 mod divided;
 mod evaluation;
 mod export;
@@ -41,7 +43,9 @@ mod verify;
 
 pub use cache::{CHECKPOINT_INTERVAL, Cache, StageCount, StageCounts};
 pub use cache_entries::{CacheContents, CacheEntry, PruneLimits, Pruned};
+pub use capture_facts::CaptureFacts;
 pub use comparisons::{Comparison, PairedTest, comparisons, comparisons_csv};
+pub use datasets::{dataset_names, on_what_is_here, require_data};
 pub use divided::{DividedFlows, divided_flows};
 pub use evaluation::{
     Answers, BatchCost, Condition, DECISION_BATCHES, DecisionCost, Disturbance, EvaluationKind, EvaluationOptions,
@@ -49,7 +53,6 @@ pub use evaluation::{
 };
 pub use export::{export, import};
 pub use fit::FitOutcome;
-pub use flows::{CaptureFacts, dataset_names, on_what_is_here, require_data};
 pub use format::{Experiment, Overrides, TableLayout, Variant, read_experiment};
 pub use invocation::{BestScore, Invocation};
 pub use ladder::{LADDER, LadderOptions, LadderOverrides, RUNGS, Rung};

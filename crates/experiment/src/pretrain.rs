@@ -8,7 +8,8 @@ use serde::Deserialize;
 
 use super::cache::FitArtifacts;
 use super::corpus::{Drawn, HeldOut, draw};
-use super::flows::{flow_options, load_flows, require_data};
+use super::datasets::require_data;
+use super::flows::{flow_options, load_flows};
 use super::prepare::prepare;
 use super::pretraining::{Divided, ElmoSources};
 use super::run::{Settings, device_name};

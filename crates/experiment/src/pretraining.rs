@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::capture_facts::CaptureFacts;
 use super::corpus::{Drawn, HeldOut, Source, SourceFlow, draw, hashes};
-use super::flows::{CaptureFacts, Content, LoadedFlows, flow_options, load_unlabelled};
+use super::flows::{Content, LoadedFlows, flow_options, load_unlabelled};
 use super::run::{Settings, VariantRun};
 use super::variant_fits::settings_of;
 use super::{Experiment, ExperimentError, Variant};

@@ -7,9 +7,9 @@ use sha2::{Digest, Sha256};
 
 use super::assembly::assembled;
 use super::cache::{Cache, StageCounts};
+use super::capture_facts::CaptureFacts;
 use super::evaluation::{Answers, DecisionCost};
 use super::fit::FitOutcome;
-use super::flows::CaptureFacts;
 use super::invocation::Invocation;
 use super::prepare::{PreparedAll, prepare_all};
 use super::pretraining::ElmoSources;

@@ -7,9 +7,9 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::cache::StageCounts;
+use super::capture_facts::CaptureFacts;
 use super::comparisons::{comparisons, comparisons_csv};
 use super::evaluation::{answers_csv, evaluation_csv};
-use super::flows::CaptureFacts;
 use super::run::{FailedFit, FittedRow, LeftOutVariant, Run, VariantRun};
 use super::{BestScore, Cost, ExperimentError, Invocation, Provenance, Record, RunKey};
 use etcbench_feature::Unselected;
