@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use regex::Regex;
 
-use super::definition::HostLabelsSection;
+use super::definition_file::HostLabelsSection;
 use super::labelled::Labels;
 use super::rules::{add_label, capture_stem, known_column};
 use etcbench_flow::FiveTuple;
@@ -126,7 +126,7 @@ impl HostLabelRules {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::definition::HostLabelRuleSection;
+    use crate::definition_file::HostLabelRuleSection;
     use etcbench_capture::Transport;
 
     fn rule(addresses: &[&str], capture: Option<&str>, traffic: &str) -> HostLabelRuleSection {

@@ -6,13 +6,10 @@
 
 mod content;
 mod definition;
+mod definition_file;
 mod duplicate;
 mod error;
 mod feature_file;
-mod feature_file_arff;
-mod feature_file_csv;
-mod feature_file_number;
-mod feature_file_zeek;
 mod fetch;
 mod flow_labels;
 mod folder;
@@ -35,15 +32,14 @@ mod unpacking;
 mod verify;
 
 pub use content::{CaptureContent, capture_sha256, examine, file_sha256};
-pub use definition::{
-    DatasetDefinition, Download, Exclusion, FlowExtent, PacketTimes, Publication, PublishedParts, definition_path,
-};
+pub use definition::{DatasetDefinition, PublishedParts, definition_path};
+pub use definition_file::{Download, Exclusion, FlowExtent, PacketTimes, Publication};
 pub use duplicate::DuplicateCapture;
 pub use error::DatasetError;
 pub use feature_file::{
-    EndpointColumns, FeatureFileRules, FeatureFormat, FeatureRow, FeatureTable, ValueRule, load_features,
+    ArffAttribute, ArffError, ArffTable, ArffType, ArffValue, EndpointColumns, FeatureFileRules, FeatureFormat,
+    FeatureRow, FeatureTable, ValueRule, load_features, parse_arff,
 };
-pub use feature_file_arff::{ArffAttribute, ArffError, ArffTable, ArffType, ArffValue, parse_arff};
 pub use fetch::{FetchError, FetchOptions, Fetched, downloads, fetch};
 pub use flow_labels::{MalformedLines, UnknownProtocols};
 pub use folder::{CaptureFile, DATA_VARIABLE, DatasetFolder, download_folder, locate, locate_in, open_folder};

@@ -4,7 +4,7 @@ use indexmap::IndexMap;
 use regex::Regex;
 use serde::Deserialize;
 
-use super::definition::RuleSection;
+use super::definition_file::RuleSection;
 use super::error::DatasetError;
 use super::labelled::Labels;
 use super::names::{composed, folded};

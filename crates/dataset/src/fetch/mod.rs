@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::content::file_sha256;
-use super::definition::{DatasetDefinition, Download};
+use super::definition::DatasetDefinition;
+use super::definition_file::Download;
 use super::error::DatasetError;
 use super::unpack::{UnpackError, UnpackLimits, unpack};
 use super::unpacking::Unpacking;

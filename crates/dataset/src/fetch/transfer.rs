@@ -13,7 +13,7 @@ use super::http::get;
 use super::record::DownloadRecord;
 use super::{FetchError, FetchOptions};
 use crate::content::file_sha256;
-use crate::definition::Download;
+use crate::definition_file::Download;
 use crate::folder::PARTIAL_PREFIX;
 use etcbench_storage as storage;
 use etcbench_storage::progress::Progress;

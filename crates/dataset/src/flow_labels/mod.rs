@@ -21,7 +21,8 @@ pub use reader::MalformedLines;
 pub(super) use time::civil_time;
 use time::{Clock, parse_offset};
 
-use super::definition::{FlowLabelColumns, FlowLabelsSection, globs};
+use super::definition::globs;
+use super::definition_file::{FlowLabelColumns, FlowLabelsSection};
 use super::labelled::Labels;
 use super::rules::{COMPRESSIONS, capture_stem, known_column};
 use etcbench_storage::declarative::did_you_mean;

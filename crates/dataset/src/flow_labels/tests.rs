@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use super::*;
-use crate::definition::FlowLabelRuleSection;
+use crate::definition_file::FlowLabelRuleSection;
 use etcbench_capture::Transport;
 use etcbench_flow::{FiveTuple, Flow};
 

@@ -9,7 +9,7 @@ use std::io::BufRead;
 use indexmap::IndexMap;
 use serde_json::Value;
 
-use super::feature_file::{Fault, KnownLabels, MISSING, Named, OneFile, Role, Rows, single};
+use super::rows::{Fault, KnownLabels, MISSING, Named, OneFile, Role, Rows, single};
 
 /// How a tab-separated log begins.
 const START: &[u8] = b"#separator";

@@ -1,7 +1,11 @@
 //! Feature files as a dataset: from definition and folder to rows.
 
+use std::net::SocketAddr;
+
 use super::super::{DatasetDefinition, open_folder};
 use super::*;
+use etcbench_capture::Transport;
+use etcbench_flow::FiveTuple;
 use etcbench_storage::progress::Silent;
 
 fn definition(features: &str) -> String {
