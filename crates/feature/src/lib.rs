@@ -12,6 +12,8 @@ mod mask;
 mod nprint;
 mod npz;
 mod occlusion;
+mod selected;
+mod selection;
 mod sequence;
 mod set;
 mod spool;
@@ -22,10 +24,7 @@ mod tool;
 mod unlabelled;
 
 pub use arrow::stream_arrow;
-pub use build::{
-    Classes, PacketColumns, Sample, Selection, SelectionError, Unselected, Values, build_features,
-    build_table_features, features_of,
-};
+pub use build::{PacketColumns, build_features, build_table_features, features_of};
 pub use column::{Columns, added_key};
 pub use duplicate::{DuplicateFlows, tokens_without_identifiers};
 pub use flow_captures::{FlowCaptureError, FlowCaptureFolder, FlowCaptureOptions, WrittenFlows};
@@ -35,6 +34,8 @@ pub use mask::{Mask, MaskMethod, mask_flow};
 pub use nprint::stream_nprint;
 pub use npz::stream_npz;
 pub use occlusion::Quantity;
+pub use selected::{SelectionError, Unselected};
+pub use selection::{Classes, Sample, Selection, Values};
 pub use sequence::{SequenceError, SequenceOptions, Transformation, sequence_names, write_sequence};
 pub use set::{FeatureSet, PAD, TokenArray, VOCABULARY};
 pub use spool::npy_header;

@@ -1,6 +1,7 @@
 //! Features of flows of unknown class, for prediction with a trained model.
 
-use super::build::{PacketColumns, SelectionError, Usable, features_of, usable};
+use super::build::{PacketColumns, features_of, usable};
+use super::selected::{SelectionError, Usable};
 use super::set::FeatureSet;
 use super::token::TokenOptions;
 use etcbench_dataset::LabelledFlow;
