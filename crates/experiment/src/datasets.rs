@@ -3,9 +3,6 @@
 
 use std::path::Path;
 
-use rayon::prelude::*;
-
-use super::cache;
 use super::run::Settings;
 use super::{Experiment, ExperimentError};
 use etcbench_dataset as dataset;

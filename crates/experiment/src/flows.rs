@@ -1,13 +1,11 @@
 //! The first stage of a run: turns captures into labelled flows, or feature files into rows, with a hash of everything
 //! that determines them.
 
-use rayon::prelude::*;
-
 use super::capture_facts::{CaptureFacts, Checksums, checksums, facts, manifests, table_facts};
 use super::datasets::{GENERATED, find, find_labelled, generate_if_absent};
+use super::flow_cache;
 use super::run::Settings;
 use super::{Experiment, ExperimentError, Variant};
-use super::{cache, flow_cache};
 use etcbench_capture::CaptureSummary;
 use etcbench_dataset as dataset;
 use etcbench_dataset::{

@@ -17,6 +17,7 @@ pub enum Values {
     /// Any of these values.
     Several(Vec<String>),
 }
+
 impl Values {
     pub(super) fn list(&self) -> &[String] {
         match self {

@@ -22,6 +22,7 @@ pub(super) struct Table<'a> {
     /// For Zeek's logs, their header; their lines with `#` are comments, and quotes have no meaning.
     pub zeek: Option<ZeekHeader>,
 }
+
 impl Table<'_> {
     /// Checks a line that is not part of the table; returns `None` if it is.
     pub(super) fn comment(&self, line: &[u8]) -> Option<Result<(), String>> {
