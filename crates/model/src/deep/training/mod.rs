@@ -1,21 +1,26 @@
-//! Training of classifiers, shared by both engines: batches in a seeded order, learning rates, validation after each
-//! epoch, early stopping, and detection of divergence.
+//! Training of classifiers, shared by both engines: batches in a seeded order, validation after each epoch, and early
+//! stopping.
+
+mod divergence;
+mod learner;
+mod schedule;
 
 use ndarray::ArrayView2;
 use rand::seq::SliceRandom;
 
-use super::checkpoint::{Best, Checkpoints, DeadLayer, EngineState, Position};
-use super::engine::{BatchLoss, NOT_FINITE, PacketBatch, Resumable, SequenceClassifier, TRAINING, diverged};
+use super::checkpoint::{Best, Checkpoints, EngineState, Position};
+use super::engine::{TRAINING, diverged};
 use super::pace::Pace;
-use super::packets::EncodedFlows;
 use super::parameters::{LearningRateSchedule, ParameterSet};
 use crate::{EpochRecord, ModelError};
+use divergence::{Step, check_alive};
 use etcbench_evaluate::{ConfusionMatrix, argmax};
 use etcbench_storage::progress::Progress;
 use etcbench_storage::seed;
+use schedule::learning_rate;
 
-/// Flows per batch for prediction.
-pub(crate) const PREDICTION_BATCH: usize = 256;
+pub(crate) use divergence::{after_epoch, in_epoch, require_finite};
+pub(crate) use learner::{Learner, OnEncodings, PREDICTION_BATCH, collect_statistics, predict, prediction_batches};
 
 /// Arguments of the training and pre-training loops in addition to model and data.
 pub(crate) struct TrainingContext<'a, 'b> {
@@ -31,49 +36,6 @@ pub(super) fn report_resumed(position: &Position, batches: usize, progress: &dyn
     progress.advance((position.epochs.len() * batches + position.batches) as u64);
     let epoch = position.epochs.len() + 1;
     progress.warn(&format!("continuing from epoch {epoch}, {} of {batches} batches done", position.batches));
-}
-
-/// Returns the loss of a step, or an error with the epoch in which it diverged.
-pub(super) fn in_epoch(
-    loss: Result<BatchLoss, ModelError>,
-    stage: &str,
-    epoch: usize,
-) -> Result<BatchLoss, ModelError> {
-    let loss = match loss {
-        Ok(loss) if loss.sum.is_finite() => return Ok(loss),
-        Ok(_) => Err(diverged(stage, "the loss", NOT_FINITE)),
-        other => other,
-    };
-    loss.map_err(|error| match error {
-        ModelError::Diverged { model, stage, place, problem } => {
-            ModelError::Diverged { model, stage, place, problem: format!("in a step of epoch {epoch}, {problem}") }
-        }
-        other => other,
-    })
-}
-
-/// Returns the validation loss, or an error that names the parameter that makes it non-finite.
-pub(super) fn after_epoch(
-    loss: Result<BatchLoss, ModelError>,
-    stage: &str,
-    epoch: usize,
-    parameters: impl FnOnce() -> ParameterSet,
-) -> Result<BatchLoss, ModelError> {
-    let loss = loss?;
-    if loss.sum.is_finite() {
-        return Ok(loss);
-    }
-    require_finite(&parameters(), stage, epoch)?;
-    in_epoch(Err(diverged(stage, "the validation loss", NOT_FINITE)), stage, epoch)
-}
-
-/// Checks that all parameters are finite after an epoch: the last step of a training has no later step that would
-/// detect it.
-pub(super) fn require_finite(parameters: &ParameterSet, stage: &str, epoch: usize) -> Result<(), ModelError> {
-    match parameters.first_non_finite() {
-        None => Ok(()),
-        Some(name) => in_epoch(Err(diverged(stage, name, "is not finite after the step")), stage, epoch).map(|_| ()),
-    }
 }
 
 /// Settings of a classifier's training, for any classifier.
@@ -93,62 +55,6 @@ pub(crate) struct TrainingOptions {
     pub warm_up_steps: usize,
     /// Whether validation and prediction use the averaged weights.
     pub averages: bool,
-}
-
-/// A classifier together with its training and validation flows.
-pub(crate) trait Learner {
-    /// Takes one optimiser step on these training flows; returns the loss before the step.
-    fn train_step(&mut self, flows: &[usize], labels: &[u32], learning_rate: f32) -> Result<BatchLoss, ModelError>;
-
-    /// Returns the class probabilities of all validation flows, shape `[flows, classes]`.
-    fn validate(&mut self) -> Result<Vec<f32>, ModelError>;
-
-    /// Recomputes the running statistics of the normalisations over all training flows with the current weights;
-    /// `order` contains each flow once, in an order that mixes the classes. Called only if weights are averaged.
-    fn recompute_statistics(&mut self, _order: &[usize]) -> Result<(), ModelError> {
-        Ok(())
-    }
-
-    /// Same as [`SequenceClassifier::dead_layers`].
-    fn dead_layers(&mut self) -> Vec<String>;
-
-    /// Returns the state that checkpoints store.
-    fn state(&mut self) -> &mut dyn Resumable;
-}
-
-/// A classifier that trains on flows encoded beforehand.
-pub(crate) struct OnEncodings<'a> {
-    /// The classifier.
-    pub model: &'a mut dyn SequenceClassifier,
-    /// The training flows.
-    pub training: &'a EncodedFlows,
-    /// The validation flows.
-    pub validation: &'a EncodedFlows,
-    /// Number of classes.
-    pub classes: usize,
-}
-
-impl Learner for OnEncodings<'_> {
-    fn train_step(&mut self, flows: &[usize], labels: &[u32], learning_rate: f32) -> Result<BatchLoss, ModelError> {
-        self.training.with_batch(flows, |batch| self.model.train_step(batch, labels, learning_rate))
-    }
-
-    fn validate(&mut self) -> Result<Vec<f32>, ModelError> {
-        let Self { model, validation, classes, .. } = self;
-        predict(&mut |batch, output| model.probabilities(batch, output), validation, *classes, &mut |_| ())
-    }
-
-    fn recompute_statistics(&mut self, order: &[usize]) -> Result<(), ModelError> {
-        collect_statistics(&mut |batch, before| self.model.collect_statistics(batch, before), self.training, order)
-    }
-
-    fn dead_layers(&mut self) -> Vec<String> {
-        self.model.dead_layers().into_iter().map(str::to_owned).collect()
-    }
-
-    fn state(&mut self) -> &mut dyn Resumable {
-        &mut *self.model
-    }
 }
 
 /// Trains the classifier until the macro F1 on the validation flows has not improved for `patience` epochs, then
@@ -288,126 +194,6 @@ pub(crate) fn still_rising(model: &str, epochs: &[EpochRecord], most: usize) -> 
 /// Smallest rise of the validation macro F1 that is not considered noise.
 const RISE: f64 = 0.005;
 
-/// A layer that outputs only 0 for this many consecutive flows is dead.
-const DEAD_FLOWS: usize = 256;
-
-/// One training step, as seen by the checks after it.
-#[derive(Clone, Copy)]
-struct Step {
-    /// Epoch, from 1.
-    epoch: usize,
-    /// Number within the epoch, from 1.
-    number: usize,
-    /// Flows of its batch.
-    flows: usize,
-    /// Flows of the training part.
-    all_flows: usize,
-}
-
-/// Checks for dead layers: a layer whose rectifier outputs only 0 no longer passes a gradient. This can happen by
-/// chance in one small batch, but not in two consecutive ones with [`DEAD_FLOWS`] flows, or all flows if there are
-/// fewer. `dead` tracks the layers across steps.
-fn check_alive(seen: &[impl AsRef<str>], dead: &mut Vec<DeadLayer>, step: Step) -> Result<(), ModelError> {
-    dead.retain(|layer| seen.iter().any(|seen| seen.as_ref() == layer.layer));
-    for layer in seen.iter().map(AsRef::as_ref) {
-        match dead.iter_mut().find(|known| known.layer == layer) {
-            None => {
-                let Step { epoch, number, flows, .. } = step;
-                dead.push(DeadLayer { layer: layer.to_owned(), epoch, step: number, flows });
-            }
-            Some(known) => {
-                known.flows += step.flows;
-                if known.flows >= DEAD_FLOWS.min(step.all_flows) {
-                    let (since, number) = (known.epoch, known.step);
-                    let what =
-                        format!("has output nothing but 0 since step {number} of epoch {since} (dead rectifier)");
-                    return in_epoch(Err(diverged(TRAINING, layer, &what)), TRAINING, step.epoch).map(|_| ());
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Writes the class probabilities of a batch's flows.
-type BatchProbabilities<'a> = dyn FnMut(&PacketBatch<'_>, &mut [f32]) -> Result<(), ModelError> + 'a;
-
-/// Returns the class probabilities of all flows, shape `[flows, classes]`, using `probabilities` for each batch; calls
-/// `advance` after every batch.
-pub(crate) fn predict(
-    probabilities: &mut BatchProbabilities<'_>,
-    flows: &EncodedFlows,
-    classes: usize,
-    advance: &mut dyn FnMut(u64),
-) -> Result<Vec<f32>, ModelError> {
-    let all = (0..flows.len()).collect::<Vec<_>>();
-    let mut found = vec![0.0; all.len() * classes];
-    for (chosen, output) in all.chunks(PREDICTION_BATCH).zip(found.chunks_mut(PREDICTION_BATCH * classes)) {
-        flows.with_batch(chosen, |batch| probabilities(batch, output))?;
-        advance(1);
-    }
-    Ok(found)
-}
-
-/// Collects the statistics of one batch, given the number of rows before it; returns its number of rows.
-type BatchStatistics<'a> = dyn FnMut(&PacketBatch<'_>, u64) -> Result<u64, ModelError> + 'a;
-
-/// Collects the statistics of all flows in `order`, batch by batch.
-pub(crate) fn collect_statistics(
-    of_batch: &mut BatchStatistics<'_>,
-    flows: &EncodedFlows,
-    order: &[usize],
-) -> Result<(), ModelError> {
-    let mut rows = 0;
-    for chosen in order.chunks(PREDICTION_BATCH) {
-        rows += flows.with_batch(chosen, |batch| of_batch(batch, rows))?;
-    }
-    Ok(())
-}
-
-/// Returns the number of batches for which [`predict`] calls `advance`.
-pub(crate) fn prediction_batches(flows: usize) -> u64 {
-    flows.div_ceil(PREDICTION_BATCH) as u64
-}
-
-/// Returns the learning rate of step `step` (from 0) of an epoch with `batches` steps: that of the schedule, scaled up
-/// linearly during warm-up (Goyal et al. 2017, section 2.2).
-fn learning_rate(options: &TrainingOptions, epoch: usize, step: usize, batches: usize) -> f32 {
-    let steps = (epoch - 1) * batches + step;
-    let scheduled = match options.schedule {
-        LearningRateSchedule::Constant => options.learning_rate,
-        LearningRateSchedule::Cosine => {
-            let share = (epoch - 1) as f64 / options.epochs as f64;
-            annealed(f64::from(options.learning_rate), 0.0, share) as f32
-        }
-        LearningRateSchedule::OneCycle => one_cycle(options.learning_rate, steps, options.epochs * batches),
-    };
-    if steps < options.warm_up_steps {
-        (f64::from(scheduled) * (steps + 1) as f64 / options.warm_up_steps as f64) as f32
-    } else {
-        scheduled
-    }
-}
-
-/// Returns a rate on half a cosine from `from` to `to`, after a `share` of it.
-fn annealed(from: f64, to: f64, share: f64) -> f64 {
-    to + (from - to) * (0.5 * (1.0 + (std::f64::consts::PI * share).cos()))
-}
-
-/// Returns the rate of step `step` (from 0) out of `all`: up to `largest` over the first 30 %, then down almost to 0
-/// (Smith and Topin 2018, with the constants of PyTorch's `OneCycleLR`; the decay of Adam's moments is unchanged).
-fn one_cycle(largest: f32, step: usize, all: usize) -> f32 {
-    let largest = f64::from(largest);
-    let (initial, last) = (largest / 25.0, all as f64 - 1.0);
-    let (step, turn) = (step as f64, 0.3 * all as f64 - 1.0);
-    let rate = if turn > 0.0 && step <= turn {
-        annealed(initial, largest, step / turn)
-    } else {
-        annealed(largest, initial / 1e4, ((step - turn) / (last - turn).max(1.0)).clamp(0.0, 1.0))
-    };
-    rate as f32
-}
-
 /// Returns the mean cross-entropy in nats; a probability rounded to 0 counts as the smallest positive number.
 fn cross_entropy(probabilities: &[f32], labels: &[u32], classes: usize) -> f64 {
     let rows = probabilities.chunks_exact(classes).zip(labels);
@@ -427,11 +213,12 @@ fn macro_f1(probabilities: &[f32], labels: &[u32], classes: usize) -> f64 {
 mod tests {
     use super::*;
     use crate::NoArtifacts;
-    use crate::deep::engine::OptimiserState;
+    use crate::deep::engine::{BatchLoss, OptimiserState, PacketBatch, Resumable, SequenceClassifier};
+    use crate::deep::packets::EncodedFlows;
     use etcbench_storage::progress::Silent;
 
     /// Options with a constant rate of 0.5.
-    fn training(epochs: usize) -> TrainingOptions {
+    pub(super) fn training(epochs: usize) -> TrainingOptions {
         let schedule = LearningRateSchedule::Constant;
         let (batch, patience) = (64, 5);
         TrainingOptions { epochs, batch, patience, learning_rate: 0.5, schedule, warm_up_steps: 0, averages: false }
@@ -472,46 +259,6 @@ mod tests {
         let level = [0.1, 0.5, 0.7, 0.71, 0.70, 0.71, 0.70, 0.705, 0.70, 0.704];
         assert_eq!(warning(&level, 10), None);
         assert_eq!(warning(&[0.5], 1), None);
-    }
-
-    #[test]
-    fn cosine_schedule_falls_from_the_full_rate() {
-        let options = TrainingOptions { schedule: LearningRateSchedule::Cosine, ..training(4) };
-        let rates = (1..=4).map(|epoch| learning_rate(&options, epoch, 0, 9)).collect::<Vec<_>>();
-        assert_eq!(rates[0], 0.5);
-        assert!((rates[2] - 0.25).abs() < 1e-7);
-        assert!(rates.windows(2).all(|pair| pair[0] > pair[1]) && rates[3] > 0.0);
-    }
-
-    #[test]
-    fn warm_up_is_that_of_pytorch() {
-        // torch.optim.lr_scheduler.LinearLR(optimiser, 1 / 5, 1.0, 4), at a learning rate of 0.5
-        let constant = TrainingOptions { warm_up_steps: 5, ..training(4) };
-        let rate = |options: &TrainingOptions, step: usize| learning_rate(options, 1 + step / 3, step % 3, 3);
-        let rates = (0..7).map(|step| rate(&constant, step)).collect::<Vec<_>>();
-        assert_eq!(rates, [0.1, 0.2, 0.3, 0.4, 0.5, 0.5, 0.5]);
-        // With a schedule, the warm-up factor multiplies its rate: three steps per epoch.
-        let cosine = TrainingOptions { schedule: LearningRateSchedule::Cosine, ..constant };
-        for (step, factor) in [(0, 0.2), (3, 0.8), (4, 1.0), (11, 1.0)] {
-            let scheduled = rate(&TrainingOptions { warm_up_steps: 0, ..cosine }, step);
-            let found = rate(&cosine, step);
-            assert!((found - factor * scheduled).abs() < 1e-7, "{step}: {found}");
-        }
-    }
-
-    #[test]
-    fn one_cycle_is_that_of_pytorch() {
-        // torch.optim.lr_scheduler.OneCycleLR(torch.optim.AdamW([p]), max_lr=0.5, steps_per_epoch=5, epochs=4)
-        let options = TrainingOptions { schedule: LearningRateSchedule::OneCycle, ..training(4) };
-        let rates = (0..20).map(|step| learning_rate(&options, 1 + step / 5, step % 5, 5)).collect::<Vec<_>>();
-        let pytorch =
-            [(0, 0.02), (1, 0.065_835_92), (4, 0.454_164_1), (5, 0.5), (6, 0.493_732), (12, 0.250_001), (19, 2e-6)];
-        for (step, expected) in pytorch {
-            assert!((rates[step] - expected).abs() < 1e-7, "{step}: {} {expected}", rates[step]);
-        }
-        // A training too short to rise.
-        let only = learning_rate(&TrainingOptions { epochs: 1, ..options }, 1, 0, 1);
-        assert!(only > 0.0 && only <= 0.5, "{only}");
     }
 
     /// Predicts correctly as often as the script specifies, and records its current state.
@@ -613,31 +360,5 @@ mod tests {
             "{error}"
         );
         assert!(error.contains("in a step of epoch 3") && error.contains("lower the learning rate"), "{error}");
-    }
-
-    #[test]
-    fn a_dead_rectifier_is_reported_in_the_step_that_makes_it_certain() {
-        let step = |number| Step { epoch: 4, number, flows: 100, all_flows: 1000 };
-        let mut dead = Vec::new();
-        let both = ["classifier.lstm", "classifier.dense"];
-        check_alive(&both, &mut dead, step(1)).unwrap();
-        // The LSTM has recovered: its steps are counted from the next one that outputs only 0.
-        check_alive(&both[1..], &mut dead, step(2)).unwrap();
-        let before = dead.clone();
-        let error = check_alive(&both, &mut dead, step(3)).unwrap_err().to_string();
-        assert!(error.contains("classifier.dense") && error.contains("since step 1 of epoch 4"), "{error}");
-        // State restored from a checkpoint gives the same result.
-        assert_eq!(before.len(), 1);
-        assert!(check_alive(&both, &mut before.clone(), step(3)).is_err());
-        check_alive(&[""; 0], &mut dead, step(4)).unwrap();
-        assert!(dead.is_empty());
-    }
-
-    #[test]
-    fn parameters_that_are_not_finite_after_the_last_step_are_an_error() {
-        let mut set = ParameterSet::default();
-        set.insert("classifier.output.weight", &[1], vec![f32::INFINITY]);
-        let error = require_finite(&set, TRAINING, 7).unwrap_err().to_string();
-        assert!(error.contains("classifier.output.weight: in a step of epoch 7, it is not finite"), "{error}");
     }
 }
