@@ -4,7 +4,8 @@
 use dfdx::prelude::*;
 
 use super::graph::{Graph, Matrix, NamedGradients};
-use super::layers::{Mask, cross_entropy, linear};
+use super::layers::{Mask, linear};
+use super::loss::cross_entropy;
 use super::optimiser::{Adam, first_not_finite};
 use super::stacks::Stacks;
 use crate::ModelError;

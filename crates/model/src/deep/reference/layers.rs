@@ -10,8 +10,7 @@ use dfdx::prelude::*;
 use super::graph::{Graph, Matrix, Node, detached};
 use crate::ModelError;
 use crate::deep::engine::NORM_EPSILON;
-use crate::deep::loss::Loss;
-use crate::deep::parameters::Activation;
+use crate::deep::parameters::{Activation, ParameterSet};
 
 /// Marks the valid positions of a batch of sequences: those before each row's length.
 pub(super) struct Mask {
@@ -139,6 +138,23 @@ pub(super) fn running_norm<D: Device<f32>>(
     scale_and_shift(graph, name, centred, variance, mask)
 }
 
+/// Moves the running statistics of a normalisation towards those of a batch of `rows` rows by `share` of the difference.
+pub(super) fn update_running(
+    parameters: &mut ParameterSet,
+    name: &str,
+    found: &BatchStatistics,
+    rows: usize,
+    share: f32,
+) {
+    let unbiased = rows as f32 / (rows.max(2) - 1) as f32;
+    for (part, new, factor) in [("running_mean", &found.mean, 1.0), ("running_var", &found.variance, unbiased)] {
+        let values = parameters.values_mut(&format!("{name}.{part}")).expect("checked when built");
+        for (value, new) in values.iter_mut().zip(new) {
+            *value = (1.0 - share) * *value + share * new * factor;
+        }
+    }
+}
+
 fn scale_and_shift<D: Device<f32>>(
     graph: &mut Graph<'_, D>,
     name: &str,
@@ -187,43 +203,4 @@ pub(super) fn softmax<D: Device<f32>>(scores: Node<(usize, usize, usize), D>) ->
     let exponentials = (scores - largest).exp();
     let sums = exponentials.clone().sum::<_, Axis<2>>().broadcast_like::<_, Axis<2>>(&shape);
     exponentials / sums
-}
-
-/// Returns the cross-entropy of each row in nats, given `logits`, shape `[rows, classes]`, and the index of each row's
-/// class.
-pub(super) fn cross_entropy<D: Device<f32>>(
-    graph: &Graph<'_, D>,
-    logits: Matrix<D>,
-    targets: Vec<usize>,
-) -> Node<(usize,), D> {
-    let (logits, normaliser) = normalised(logits);
-    let chosen: Node<(usize,), D> = logits.select(graph.indices(targets));
-    normaliser - chosen
-}
-
-/// Returns the loss of each row as defined by [`Loss`], before division by the total weight of the batch's targets.
-pub(super) fn weighted_cross_entropy<D: Device<f32>>(
-    graph: &Graph<'_, D>,
-    logits: Matrix<D>,
-    targets: &[usize],
-    loss: &Loss,
-) -> Node<(usize,), D> {
-    let shape = *logits.shape();
-    let (logits, normaliser) = normalised(logits);
-    let spread = loss.weights.iter().map(|weight| loss.spread() * weight).collect::<Vec<_>>();
-    let mut shares = targets.iter().flat_map(|_| spread.iter().copied()).collect::<Vec<_>>();
-    for (row, &target) in shares.chunks_exact_mut(shape.1).zip(targets) {
-        row[target] += loss.kept() * loss.weights[target];
-    }
-    let shares = graph.constant(shares, shape);
-    (shares * (normaliser.broadcast_like::<_, Axis<1>>(&shape) - logits)).sum::<_, Axis<1>>()
-}
-
-/// Returns the logits minus the maximum of their row, and the logarithm of the sum of each row's exponentials.
-fn normalised<D: Device<f32>>(logits: Matrix<D>) -> (Matrix<D>, Node<(usize,), D>) {
-    let shape = *logits.shape();
-    let largest = detached(&logits).max::<_, Axis<1>>().broadcast_like::<_, Axis<1>>(&shape);
-    let logits = logits - largest;
-    let normaliser = logits.clone().exp().sum::<_, Axis<1>>().ln();
-    (logits, normaliser)
 }

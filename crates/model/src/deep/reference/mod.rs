@@ -6,6 +6,7 @@ mod classifier;
 mod graph;
 mod language_model;
 mod layers;
+mod loss;
 mod network;
 mod optimiser;
 mod stacks;
