@@ -4,20 +4,25 @@
 //! the pooled states of each layer and direction. Gradients come either from above the last layer (pre-training) or
 //! from the encodings (training together with the classifier).
 
+mod bytes;
+mod pooled;
+
 use std::ops::Range;
 
 use super::backend::{
-    Backend, Dropout, Lookup, LstmGradients, LstmInput, LstmPairGradients, LstmShape, LstmState, MatrixShape,
-    NO_TARGET, PairGradient, PoolInput, PoolShape, RowsAt, Trained,
+    Backend, Dropout, LstmGradients, LstmInput, LstmPairGradients, LstmShape, LstmState, MatrixShape, PairGradient,
+    Trained,
 };
 use super::packing::Packing;
 use super::weights::{Lstm, Weight};
 use crate::ModelError;
 use crate::deep::engine::DropoutPlace;
-use crate::deep::parameters::{Activation, ElmoOptions, MODEL, POSITIONS, ParameterSet};
-use crate::deep::pooling::Pooling;
-use etcbench_feature::PAD;
+use crate::deep::parameters::{Activation, ElmoOptions, MODEL, ParameterSet};
+use bytes::{Batch, Positions, bytes};
 use etcbench_storage::seed;
+use pooled::Spread;
+
+pub(super) use pooled::PooledGradient;
 
 const DIRECTIONS: [&str; 2] = ["forward", "backward"];
 
@@ -45,59 +50,6 @@ fn input<'a, B: Backend>(
     bytes: LstmInput<'a, B>,
 ) -> LstmInput<'a, B> {
     below.map_or(bytes, |below| LstmInput::Rows(below.output(dropping)))
-}
-
-/// The position embedding.
-struct Positions<B: Backend> {
-    weight: Weight<B>,
-    /// Number of positions.
-    count: usize,
-    /// By direction: the position of each state's byte.
-    ids: [B::Indices; 2],
-    /// By slot: the sum of both embeddings, `[states, embedding]`.
-    embedded: [B::Values; 2],
-}
-
-impl<B: Backend> Positions<B> {
-    fn new(device: &mut B, options: &ElmoOptions, set: &ParameterSet) -> Result<Self, ModelError> {
-        let count = set.shape(POSITIONS)?.first().copied().unwrap_or(0);
-        let weight = Weight::new(device, set, POSITIONS.to_owned(), &[count, options.embedding])?;
-        Ok(Self { weight, count, ids: Default::default(), embedded: Default::default() })
-    }
-}
-
-/// Returns the bytes of a direction as input of the lowest layer.
-fn bytes<'a, B: Backend>(
-    embedding: &'a B::Values,
-    vocabulary: usize,
-    positions: Option<&'a Positions<B>>,
-    ids: &'a B::Indices,
-    slot: usize,
-) -> LstmInput<'a, B> {
-    match positions {
-        None => LstmInput::Embedded { embedding, vocabulary, ids },
-        Some(positions) => LstmInput::Rows(&positions.embedded[slot]),
-    }
-}
-
-/// A batch on the host and on the device.
-struct Batch<B: Backend> {
-    packing: Packing,
-    lengths: Vec<u32>,
-    host: Vec<u32>,
-    /// Tokens per packet.
-    width: usize,
-    /// By direction: the token of each state; its index in the batch, and whether that has been computed.
-    ids: [B::Indices; 2],
-    places: [B::Indices; 2],
-    placed: [bool; 2],
-    /// Index of each packet in the batch, in sorted order.
-    order: B::Indices,
-}
-
-/// Returns the position of the byte that a direction reads at a step of a packet with this length.
-fn position(direction: usize, length: usize, step: usize) -> usize {
-    if direction == 0 { step } else { length - 1 - step }
 }
 
 /// Embedding and stacks; the device belongs to their owner.
@@ -210,116 +162,6 @@ impl<B: Backend> Stacks<B> {
         &self.batch.lengths
     }
 
-    /// Checks and packs a batch.
-    pub(super) fn prepare(&mut self, device: &mut B, tokens: &[u16], packets: usize) -> Result<(), ModelError> {
-        if packets == 0 || !tokens.len().is_multiple_of(packets) || tokens.is_empty() {
-            return Err(invalid(format!("{} tokens are not {packets} packets of equal length", tokens.len())));
-        }
-        if u32::try_from(tokens.len()).is_err() {
-            return Err(invalid(format!("{} tokens are too many for one batch", tokens.len())));
-        }
-        if let Some(token) = tokens.iter().find(|&&token| usize::from(token) >= self.vocabulary) {
-            return Err(invalid(format!("token {token} is not in the vocabulary of {}", self.vocabulary)));
-        }
-        let width = tokens.len() / packets;
-        if let Some(known) = self.positions.as_ref().map(|positions| positions.count).filter(|&count| count < width) {
-            return Err(invalid(format!("packets of {width} bytes exceed the {known} positions with an embedding")));
-        }
-        let batch = &mut self.batch;
-        batch.lengths.clear();
-        for (packet, row) in tokens.chunks_exact(width).enumerate() {
-            let length = row.iter().position(|&token| token == PAD).unwrap_or(width);
-            if length == 0 || row[length..].iter().any(|&token| token != PAD) {
-                return Err(invalid(format!("packet {packet} of a batch has padding before a byte, or no bytes")));
-            }
-            batch.lengths.push(length as u32);
-        }
-        let rows_per_chunk = device.rows_per_chunk(self.options.hidden, packets);
-        batch.packing.build(&batch.lengths, rows_per_chunk);
-        device.upload_indices(&batch.packing.order, &mut batch.order);
-        batch.width = width;
-        batch.placed = [false; 2];
-        let mut ids = std::mem::take(&mut self.batch.ids);
-        for (direction, ids) in ids.iter_mut().enumerate() {
-            self.upload_tokens(device, tokens, direction, 0, ids);
-        }
-        self.batch.ids = ids;
-        if let Some(Positions { ids, .. }) = &mut self.positions {
-            let Batch { packing, host, .. } = &mut self.batch;
-            for (direction, ids) in ids.iter_mut().enumerate() {
-                host.clear();
-                packing.for_each_state(|_, length, step| host.push(position(direction, length, step) as u32));
-                device.upload_indices(host, ids);
-            }
-        }
-        Ok(())
-    }
-
-    /// Returns the sizes of the embedded bytes of a direction.
-    fn embedded_shape(&self) -> MatrixShape {
-        MatrixShape { rows: self.batch.packing.states, columns: self.options.embedding }
-    }
-
-    /// Adds the embeddings of a direction's bytes and positions, if there is a position embedding.
-    fn embed(&mut self, device: &mut B, direction: usize) {
-        let (shape, slot) = (self.embedded_shape(), self.slot(direction));
-        let Self { embedding, positions, batch, .. } = self;
-        if let Some(Positions { weight, ids, embedded, .. }) = positions {
-            let embedded = &mut embedded[slot];
-            device.reserve(embedded, shape.values());
-            let bytes = Lookup { table: embedding.value(), ids: &batch.ids[direction] };
-            let positions = Lookup { table: weight.value(), ids: &ids[direction] };
-            device.add_looked_up(shape, [bytes, positions], embedded);
-        }
-    }
-
-    /// Adds the gradient of a direction's embedded bytes, in `dx`, to those of both embeddings.
-    fn embed_backward(&mut self, device: &mut B, direction: usize) {
-        let (shape, slot) = (self.embedded_shape(), self.slot(direction));
-        let Self { embedding, positions, batch, dx, vocabulary, .. } = self;
-        let (dx, gradient) = (&dx[slot], &mut embedding.trained.gradient);
-        device.scatter_add(shape, dx, &batch.ids[direction], *vocabulary, gradient);
-        if let Some(Positions { weight, count, ids, .. }) = positions {
-            device.scatter_add(shape, dx, &ids[direction], *count, &mut weight.trained.gradient);
-        }
-    }
-
-    /// Uploads the indices of a direction's states in the batch if they are not on the device yet. Only dropout needs
-    /// them.
-    fn place(&mut self, device: &mut B, direction: usize) {
-        let Batch { packing, host, places, placed, width, .. } = &mut self.batch;
-        if !std::mem::replace(&mut placed[direction], true) {
-            host.clear();
-            packing.for_each_state(|row, length, step| {
-                host.push((row * *width + position(direction, length, step)) as u32);
-            });
-            device.upload_indices(host, &mut places[direction]);
-        }
-    }
-
-    /// Uploads, for each state of a direction of the prepared batch, its token or the one `ahead` steps later.
-    pub(super) fn upload_tokens(
-        &mut self,
-        device: &mut B,
-        tokens: &[u16],
-        direction: usize,
-        ahead: usize,
-        to: &mut B::Indices,
-    ) {
-        let Batch { packing, host, .. } = &mut self.batch;
-        let width = tokens.len() / packing.rows();
-        host.clear();
-        packing.for_each_state(|row, length, step| {
-            let step = step + ahead;
-            host.push(if step < length {
-                u32::from(tokens[row * width + position(direction, length, step)])
-            } else {
-                NO_TARGET
-            });
-        });
-        device.upload_indices(host, to);
-    }
-
     /// Returns the sizes of a layer's states in one direction.
     fn state_shape(&self) -> MatrixShape {
         MatrixShape { rows: self.batch.packing.states, columns: self.options.hidden }
@@ -412,113 +254,6 @@ impl<B: Backend> Stacks<B> {
         device.reserve(&mut self.dx[slot], values);
     }
 
-    /// Returns the rows of a layer's pooled states of a direction in encodings `[packets, layers + 1, 2, slots,
-    /// hidden]` that start with `before` other packets.
-    fn rows_at(&self, layer: usize, direction: usize, before: usize) -> RowsAt<'_, B::Indices> {
-        let stride = (self.options.layers + 1) * 2;
-        RowsAt { places: &self.batch.order, stride, offset: (before * stride) + layer * 2 + direction }
-    }
-
-    /// Returns the sizes of one layer's pooled states of one direction.
-    fn pooled_shape(&self, pooling: Pooling) -> MatrixShape {
-        MatrixShape { rows: self.batch.packing.rows(), columns: pooling.slots * self.options.hidden }
-    }
-
-    fn pool_shape(&self, direction: usize, pooling: Pooling) -> PoolShape {
-        PoolShape { columns: self.options.hidden, pooling, reversed: direction == 1 }
-    }
-
-    /// Returns the input of a layer's pooling: the embedding of its bytes, or the states of an LSTM.
-    fn pool_input(&self, layer: usize, direction: usize, dropping: bool) -> PoolInput<'_, B> {
-        match layer.checked_sub(1) {
-            None => match &self.positions {
-                None => PoolInput::Embedded { embedding: self.embedding.value(), ids: &self.batch.ids[direction] },
-                Some(positions) => PoolInput::Rows(&positions.embedded[self.slot(direction)]),
-            },
-            Some(below) => PoolInput::Rows(self.layers[self.slot(direction)][below].output(dropping)),
-        }
-    }
-
-    /// Writes the pooled states of all layers of a direction after its forward pass to `encodings`, `[before + packets,
-    /// layers + 1, 2, slots, hidden]`.
-    pub(super) fn pool(
-        &mut self,
-        device: &mut B,
-        direction: usize,
-        dropping: Option<u64>,
-        pooling: Pooling,
-        before: usize,
-        encodings: &mut B::Values,
-    ) {
-        let (shape, size) = (self.pool_shape(direction, pooling), self.pooled_shape(pooling));
-        let mut pooled = std::mem::take(&mut self.pooled);
-        device.reserve(&mut pooled, size.values());
-        for layer in 0..=self.options.layers {
-            let input = self.pool_input(layer, direction, dropping.is_some());
-            device.pool(&self.batch.packing, shape, input, &mut pooled);
-            device.put_rows(size, &pooled, self.rows_at(layer, direction, before), encodings);
-        }
-        self.pooled = pooled;
-    }
-
-    /// Computes the encodings of a batch without dropout, shape `[packets, layers + 1, 2, slots, hidden]`; `encodings`
-    /// is a buffer on the device.
-    pub(super) fn encode(
-        &mut self,
-        device: &mut B,
-        tokens: &[u16],
-        packets: usize,
-        pooling: Pooling,
-        encodings: &mut B::Values,
-        output: &mut [f32],
-    ) -> Result<(), ModelError> {
-        self.prepare(device, tokens, packets)?;
-        let values = packets * (self.options.layers + 1) * 2 * pooling.slots * self.options.hidden;
-        if output.len() != values {
-            return Err(invalid(format!(
-                "a buffer of {} values does not fit the vectors of {packets} packets",
-                output.len()
-            )));
-        }
-        device.reserve(encodings, values);
-        for turn in Self::turns(device) {
-            self.forward(device, turn.clone(), None);
-            turn.clone().for_each(|direction| self.pool(device, direction, None, pooling, 0, encodings));
-        }
-        device.download(encodings, output);
-        device.check()
-    }
-
-    /// Distributes the gradient of one layer's pooled states of a direction to its states.
-    fn pool_backward(
-        &mut self,
-        device: &mut B,
-        layer: usize,
-        direction: usize,
-        dropping: bool,
-        gradient: &PooledGradient<'_, B>,
-        to: Spread,
-    ) {
-        let PooledGradient { pooling, encodings } = *gradient;
-        let slot = self.slot(direction);
-        let (shape, size) = (self.pool_shape(direction, pooling), self.pooled_shape(pooling));
-        let mut pooled = std::mem::take(&mut self.pooled);
-        device.take_rows(size, encodings, self.rows_at(layer, direction, 0), &mut pooled);
-        let (states, accumulate) = match to {
-            Spread::Written => (&mut self.dh[slot], false),
-            Spread::Added => (&mut self.dh[slot], true),
-            Spread::Aside => (&mut self.dx[slot], false),
-        };
-        let mut states = std::mem::take(states);
-        let input = self.pool_input(layer, direction, dropping);
-        device.pool_backward(&self.batch.packing, shape, input, &pooled, &mut states, accumulate);
-        match to {
-            Spread::Written | Spread::Added => self.dh[slot] = states,
-            Spread::Aside => self.dx[slot] = states,
-        }
-        self.pooled = pooled;
-    }
-
     /// Computes the gradients of these directions from that of the encodings or, without one, from the buffer returned
     /// by [`Stacks::top`].
     pub(super) fn backward(
@@ -593,23 +328,4 @@ impl<B: Backend> Stacks<B> {
             }
         }
     }
-}
-
-/// The gradient of the encodings of a batch.
-pub(super) struct PooledGradient<'a, B: Backend> {
-    /// The pooling of its packets.
-    pub pooling: Pooling,
-    /// `[packets, layers + 1, 2, slots, hidden]`.
-    pub encodings: &'a B::Values,
-}
-
-/// Where the gradient of pooled states goes.
-#[derive(Clone, Copy)]
-enum Spread {
-    /// It is the gradient of the layer's output, which nothing else reads.
-    Written,
-    /// It is added to the gradient from the layer above.
-    Added,
-    /// It is stored separately, for the embedding.
-    Aside,
 }
