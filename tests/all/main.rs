@@ -54,6 +54,7 @@ mod tables;
 mod terminal;
 mod tools;
 mod tutorial;
+mod unpack;
 #[cfg(unix)]
 mod user_files;
 mod written_formats;
