@@ -141,7 +141,8 @@ mod tests {
         assert_eq!(expected("knn", "", &size()).keys(), TOKENS);
         let deep = expected("attention_lstm", "lstm = 8192", &few);
         assert_eq!(deep.keys(), "model.attention_lstm.lstm");
-        let deep = expected("attention_lstm", "batch = 1048576\nelmo = { batch = 1048576 }", &few);
+        let longer = FitSize { bytes: 16, ..few.clone() };
+        let deep = expected("attention_lstm", "batch = 1048576\nelmo = { batch = 1048576 }", &longer);
         assert_eq!(deep.keys(), "model.attention_lstm.elmo.batch");
         let boosted = expected("gradient_boosting", "rounds = 100000", &few);
         assert_eq!(boosted.keys(), "model.gradient_boosting.rounds or depth");

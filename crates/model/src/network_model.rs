@@ -15,6 +15,7 @@ use super::class_weights::ClassWeights;
 use super::classical::{Algorithm, AlgorithmMemory, MatrixSize, Rows};
 use super::deep::checkpoint::Checkpoints;
 use super::deep::engine::{BatchLoss, NetworkClassifier, Resumable, TRAINING, of_model};
+use super::deep::fast;
 use super::deep::network::Network;
 use super::deep::parameters::ParameterSet;
 use super::deep::training::{
@@ -401,9 +402,9 @@ impl<M: NetworkModel> Algorithm for Fitted<M> {
         let known = network.specifications().unwrap_or_default();
         let weights = known.iter().map(|known| known.count() as f64).sum::<f64>() * 4.0;
         let training = M::training(parameters).options;
-        let tape = match implementation {
-            Implementation::Fast => 1.0,
-            Implementation::Reference => TAPE,
+        let of_flow = match implementation {
+            Implementation::Fast => fast::network_values(&network) as f64,
+            Implementation::Reference => network.values() as f64 * TAPE,
         };
         let pretrained_at_once = M::masked(parameters, columns).map_or(0, |masked| masked.batch);
         let at_once = size.rows.min(training.batch.max(pretrained_at_once).max(predicted_at_once(&network)));
@@ -411,7 +412,7 @@ impl<M: NetworkModel> Algorithm for Fitted<M> {
         let keys = if columns.sequences == 0 { TOKENS } else { ROWS };
         let fitting = ExpectedMemory::default()
             .and(M::SIZES, weights * COPIES)
-            .and(M::BATCH, matrix(at_once, network.values(), 4) * tape)
+            .and(M::BATCH, at_once as f64 * of_flow * 4.0)
             .and(keys, rows);
         AlgorithmMemory { fitting, fitted: ExpectedMemory::default().and(M::SIZES, weights) }
     }

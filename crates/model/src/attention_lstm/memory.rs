@@ -1,10 +1,10 @@
 //! Memory of a fit of the deep model: the encoded packets of all flows, the parameters of both networks, and the values
-//! of one batch, sized like the buffers in `deep::fast`.
+//! of one batch, whose number the fast engine sums from its buffers.
 
+use crate::deep::fast;
 use crate::deep::parameters::{
     AttentionLstmOptions, Specification, classifier_specifications, elmo_specifications, encoder_specifications,
 };
-use crate::deep::pooling::PoolingKind;
 use crate::elmo::{ENCODED_AT_ONCE, LARGEST_KEPT};
 use crate::memory::{ExpectedMemory, FitSize, ROWS, TOKENS, matrix};
 use crate::{Device, Implementation};
@@ -36,7 +36,7 @@ pub(super) fn expected(
     size: &FitSize,
 ) -> ExpectedMemory {
     let elmo = &options.elmo;
-    let (hidden, layers, lstm) = (elmo.hidden as f64, elmo.layers as f64, options.lstm as f64);
+    let layers = elmo.layers as f64;
     let classes = size.class_counts.len();
     let parameters = |specifications: &[Specification]| -> f64 {
         specifications.iter().map(|known| known.count() as f64).sum::<f64>() * FLOAT * COPIES
@@ -51,13 +51,13 @@ pub(super) fn expected(
     let packets_of = |rows: usize| rows as f64 * size.packets as f64;
     let all = size.training() as f64 + size.validation as f64;
 
-    // Gates, cells, states and dropped-out states of every layer in one direction; logits; gradients of two layers.
     let states = |packets: f64| packets * size.bytes as f64;
-    let in_training = layers * 7.0 * hidden + VOCABULARY as f64 + 4.0 * hidden;
     let elmo_batch = packets_of(size.training()).min(elmo.batch as f64);
-    let pretraining = ExpectedMemory::default()
-        .and(ELMO, parameters(&elmo_specifications(elmo, VOCABULARY, size.bytes)))
-        .and(ELMO_BATCH, states(elmo_batch) * in_training * FLOAT * on_processor);
+    let pretraining =
+        ExpectedMemory::default().and(ELMO, parameters(&elmo_specifications(elmo, VOCABULARY, size.bytes))).and(
+            ELMO_BATCH,
+            states(elmo_batch) * fast::language_model_values(elmo, VOCABULARY) as f64 * FLOAT * on_processor,
+        );
 
     // Tokens, their places and, during the draw, their hashes.
     let drawn = if elmo.corpus.is_empty() { 0.0 } else { elmo.corpus_packets as f64 };
@@ -73,28 +73,27 @@ pub(super) fn expected(
     let encoding = ExpectedMemory::default()
         .and(TOKENS, encoded(all.max(size.predicted as f64)) + stored)
         .and(ELMO, parameters(&elmo_specifications(elmo, VOCABULARY, size.bytes)) / 2.0)
-        .and(ELMO, states(at_once) * layers * 6.0 * hidden * FLOAT * on_processor + at_once * vector);
+        .and(ELMO, states(at_once) * fast::encoder_values(elmo) as f64 * FLOAT * on_processor + at_once * vector);
 
-    // Layers as encoded (twice), mixed packets and their gradient; for every step, what the LSTM reads, its normalised
-    // values and their gradient, gates to states, two normalisations, and attention, with one score per pair of steps.
-    let of_packet = 2.0 * (layers + 1.0) * packet + 2.0 * packet;
-    let steps = if options.pooling == PoolingKind::States { options.slots() as f64 } else { 1.0 };
-    let scores = if options.attention { size.packets as f64 * steps } else { 0.0 };
-    let of_step = 3.0 * options.step_size() as f64 + lstm * (6.0 + 4.0 + 6.0) + scores;
+    // The packets of a batch as encoded, on the host and on the device.
+    let of_packets = 2.0 * size.packets as f64 * (layers + 1.0) * packet;
+    let of_flow = fast::classifier_values(options, classes, size.packets) as f64 + of_packets;
     let flows = (size.training() as f64).min((options.batch as f64).max(256.0));
     let training = ExpectedMemory::default()
         .and(TOKENS, encoded(all))
         .and(LSTM, parameters(&classifier_specifications(options, classes)) * averaged)
-        .and(BATCH, flows * size.packets as f64 * (of_packet + steps * of_step) * FLOAT * on_processor.max(0.3))
+        .and(BATCH, flows * of_flow * FLOAT * on_processor.max(0.3))
         .and(ROWS, matrix(size.predicted.max(size.validation), classes, 12));
     let training = if options.encoder.trains() {
-        // The ELMo is trained in the same steps, without the language model's head.
+        // The ELMo is trained in the same steps, without the language model's head; the encodings have a gradient.
         let batch = (size.training() as f64).min(options.batch as f64) * size.packets as f64;
-        training
-            .and(ELMO, parameters(&encoder_specifications(elmo, VOCABULARY, size.bytes)) * averaged)
-            .and(BATCH, states(batch) * (layers * 7.0 * hidden + 4.0 * hidden) * FLOAT * on_processor)
+        training.and(ELMO, parameters(&encoder_specifications(elmo, VOCABULARY, size.bytes)) * averaged).and(
+            BATCH,
+            (states(batch) * fast::joint_values(elmo) as f64 + batch * (layers + 1.0) * packet) * FLOAT * on_processor,
+        )
     } else {
         training
     };
-    pretraining.or(encoding).or(training)
+    let fitting = encoding.or(training);
+    if options.encoder.is_pretrained() { pretraining.or(fitting) } else { fitting }
 }

@@ -92,7 +92,7 @@ impl AttentionLstm {
     /// See [`Self::new`].
     pub fn pretraining_options(parameters: &toml::Table) -> Result<Option<ElmoOptions>, ModelError> {
         let options = options::parse(parameters)?;
-        Ok(matches!(options.encoder, Encoder::Frozen | Encoder::FineTuned).then_some(options.elmo))
+        Ok(options.encoder.is_pretrained().then_some(options.elmo))
     }
 
     /// Returns the model with an ELMo that was not pre-trained on the training part alone.

@@ -163,6 +163,21 @@ pub(crate) struct Network {
 }
 
 impl Layer {
+    /// Whether the fast engine overwrites the layer's input; every other layer has a buffer for its output.
+    pub(crate) fn is_in_place(&self) -> bool {
+        matches!(
+            self,
+            Self::Relu
+                | Self::Elu
+                | Self::Dropout { .. }
+                | Self::ChannelDropout { .. }
+                | Self::Positions { .. }
+                | Self::Hide { .. }
+                | Self::Fork
+                | Self::Join
+        )
+    }
+
     /// Creates a convolution with stride 1.
     pub(crate) fn convolution(name: impl Into<String>, outputs: usize, kernel: usize, padding: [usize; 2]) -> Self {
         Self::Convolution { name: name.into(), outputs, kernel, stride: 1, padding }
@@ -332,7 +347,7 @@ impl Network {
         Some(initial(&self.specifications()?, seed))
     }
 
-    /// Returns the number of values of all layers for one flow; a training step needs about two copies of them.
+    /// Returns the number of values of all layers for one flow.
     pub(crate) fn values(&self) -> usize {
         let chains = self.chains().unwrap_or_default();
         let shares = |branch: &Branch, sizes: &[Size]| -> usize {

@@ -2,9 +2,10 @@
 //! LSTM, normalisation, self-attention, normalisation, mean, two linear layers.
 
 use super::backend::{
-    Attended, Backend, Dropout, LinearShape, LstmGradients, LstmInput, LstmShape, LstmState, MatrixShape, PoolInput,
-    PoolShape, Smoothing,
+    Attended, Backend, Dropout, LinearShape, LstmGradients, LstmInput, LstmShape, MatrixShape, PoolInput, PoolShape,
+    Smoothing,
 };
+use super::classifier_buffers::{BatchSize, Buffers, Projections};
 use super::classifier_weights::{AttentionWeights, Weights};
 use super::packing::Packing;
 use super::reading::{Flows, Reading};
@@ -17,34 +18,6 @@ use crate::deep::engine::{
 use crate::deep::loss::Loss;
 use crate::deep::parameters::{Activation, AttentionLstmOptions, MODEL, ParameterSet};
 use etcbench_storage::seed;
-
-/// The values of one batch with `S` steps in total.
-#[derive(Default)]
-struct Buffers<V> {
-    lstm: LstmState<V>,
-    /// `[S, lstm]`.
-    normalised: V,
-    attended: V,
-    attended_normalised: V,
-    /// The running gradient, `[S, lstm]`.
-    gradient: V,
-    /// Squared maximum length per flow.
-    scores: V,
-    /// `[flows, lstm]`.
-    pooled: V,
-    pooled_gradient: V,
-    /// `[flows, dense]`.
-    features: V,
-    features_gradient: V,
-    /// `[flows, classes]`; their gradient after the loss.
-    logits: V,
-}
-
-/// Query, key and value, `[S, lstm]`.
-struct Projections<V> {
-    values: Attended<V>,
-    gradients: Attended<V>,
-}
 
 /// The classifier on a device.
 pub(super) struct AttentionLstm<B: Backend> {
@@ -70,10 +43,6 @@ pub(super) struct AttentionLstm<B: Backend> {
 
 fn invalid(problem: String) -> ModelError {
     ModelError::Data { model: MODEL.to_owned(), problem }
-}
-
-fn three<V: Default>() -> Attended<V> {
-    Attended { query: V::default(), key: V::default(), value: V::default() }
 }
 
 fn shared<V>(attended: &Attended<V>) -> Attended<&V> {
@@ -113,7 +82,7 @@ impl<B: Backend> AttentionLstm<B> {
             order: B::Indices::default(),
             labels: B::Indices::default(),
             buffers: Buffers::default(),
-            projections: Projections { values: three(), gradients: three() },
+            projections: Projections::default(),
             host: Vec::new(),
         })
     }
@@ -147,30 +116,14 @@ impl<B: Backend> AttentionLstm<B> {
     }
 
     fn reserve(&mut self) {
-        let (lstm, dense) = (self.options.lstm, self.options.dense);
-        let (states, flows) = (self.packing.states, self.packing.rows());
-        self.device.upload_indices(&self.packing.order, &mut self.order);
-        let buffers = &mut self.buffers;
-        for (buffer, length) in [
-            (&mut buffers.normalised, states * lstm),
-            (&mut buffers.gradient, states * lstm),
-            (&mut buffers.pooled, flows * lstm),
-            (&mut buffers.pooled_gradient, flows * lstm),
-            (&mut buffers.features, flows * dense),
-            (&mut buffers.features_gradient, flows * dense),
-            (&mut buffers.logits, flows * self.classes),
-        ] {
-            self.device.reserve(buffer, length);
-        }
-        if self.options.attention {
-            let Projections { values, gradients } = &mut self.projections;
-            for three in [values, gradients] {
-                for buffer in [&mut three.query, &mut three.key, &mut three.value] {
-                    self.device.reserve(buffer, states * lstm);
-                }
-            }
-            self.device.reserve(&mut buffers.attended, states * lstm);
-            self.device.reserve(&mut buffers.attended_normalised, states * lstm);
+        let Self { device, options, classes, packing, order, buffers, projections, .. } = self;
+        device.upload_indices(&packing.order, order);
+        let longest = packing.lengths.first().map_or(0, |&length| length as usize);
+        let size = BatchSize { flows: packing.rows(), steps: packing.states, longest };
+        for (buffer, length) in
+            buffers.sized(options, *classes, size).into_iter().chain(projections.sized(options, packing.states))
+        {
+            device.reserve(buffer, length);
         }
     }
 

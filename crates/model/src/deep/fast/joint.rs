@@ -138,7 +138,7 @@ impl<B: Backend> Joint<B> {
         }
         let loss = classifier.loss_and_gradients(labels);
         let AttentionLstm { device, weights, reading, .. } = classifier;
-        let mixed = &reading.encoded_gradient;
+        let mixed = &reading.buffers.encoded_gradient;
         let shape = MixShape { rows: packets, layers, columns: size };
         device.mix_layers_backward(shape, states, weights.mix(), mixed, gradient);
         let gradient = PooledGradient { pooling: batch.pooling, encodings: gradient };

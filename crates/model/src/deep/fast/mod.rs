@@ -6,6 +6,7 @@ mod backend;
 pub mod benchmark;
 mod chain;
 mod classifier;
+mod classifier_buffers;
 mod classifier_weights;
 pub(crate) mod cpu;
 #[cfg(feature = "cuda")]
@@ -32,6 +33,33 @@ use super::engine::{JointClassifier, LanguageModel, MaskedModel, NetworkClassifi
 use super::network::Network;
 use super::parameters::{AttentionLstmOptions, ElmoOptions, ParameterSet};
 use crate::{Device, ModelError};
+
+/// Returns the number of values that a step of pre-training holds for each byte of a batch.
+pub(crate) fn language_model_values(options: &ElmoOptions, vocabulary: usize) -> usize {
+    // The head's logits.
+    stacks::values_of_byte(options, true, false) + vocabulary
+}
+
+/// Returns the number of values that encoding holds for each byte of a batch.
+pub(crate) fn encoder_values(options: &ElmoOptions) -> usize {
+    stacks::values_of_byte(options, false, false)
+}
+
+/// Returns the number of values that a step of training holds for each byte of a batch if the ELMo is trained too.
+pub(crate) fn joint_values(options: &ElmoOptions) -> usize {
+    stacks::values_of_byte(options, true, true)
+}
+
+/// Returns the number of values that a step of training holds for a flow of this many packets, besides the encodings of
+/// the packets.
+pub(crate) fn classifier_values(options: &AttentionLstmOptions, classes: usize, packets: usize) -> usize {
+    classifier_buffers::values_of_flow(options, classes, packets)
+}
+
+/// Returns the number of values that a step of training a network holds for each flow.
+pub(crate) fn network_values(network: &Network) -> usize {
+    chain::values_of_flow(network)
+}
 
 /// Creates an ELMo on a device with a copy of `parameters`.
 ///

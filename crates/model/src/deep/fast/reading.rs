@@ -44,22 +44,58 @@ pub(super) struct Reading<B: Backend> {
     /// Tables of encodings kept on the device, by identifier, and the index of the one that the batch is selected from.
     kept: Vec<(u64, B::Values)>,
     from: Option<usize>,
-    /// The mixed layers, `[P, 2, slots, hidden]`, and their gradient.
-    encoded: B::Values,
-    pub encoded_gradient: B::Values,
-    /// The result of the pooling left to the classifier, if any: `[S, 2 * hidden]`, and its gradient.
-    pooled: B::Values,
-    pooled_gradient: B::Values,
-    /// Attention weights of the slots, `[P, slots]`.
-    shares: B::Values,
-    /// Packet metadata, vectors with metadata, and the gradient of the latter.
+    /// Packet metadata, `[S, metadata]`.
     metadata: B::Values,
-    joined: B::Values,
-    joined_gradient: B::Values,
-    /// The values above after normalisation.
-    normalised: B::Values,
+    pub buffers: Buffers<B::Values>,
     indices: Vec<u32>,
     host: Vec<f32>,
+}
+
+/// The values of one batch and their gradients.
+#[derive(Default)]
+pub(super) struct Buffers<V> {
+    /// The mixed layers, `[P, 2, slots, hidden]`, and their gradient.
+    encoded: V,
+    pub encoded_gradient: V,
+    /// The result of the pooling left to the classifier, if any: `[S, 2 * hidden]`, and its gradient.
+    pooled: V,
+    pooled_gradient: V,
+    /// Attention weights of the slots, `[P, slots]`.
+    shares: V,
+    /// Vectors with metadata, if there are any, and their gradient.
+    joined: V,
+    joined_gradient: V,
+    /// The values above after normalisation.
+    normalised: V,
+}
+
+impl<V> Buffers<V> {
+    /// Pairs each buffer with its length for `rows` packets and `steps` steps.
+    fn sized(&mut self, options: &AttentionLstmOptions, rows: usize, steps: usize) -> [(&mut V, usize); 8] {
+        let if_used = |used: bool, length: usize| if used { length } else { 0 };
+        let leaves_slots = options.pooling.leaves_slots();
+        let encoded_length = rows * options.encoded_size();
+        let pooled_length = if_used(leaves_slots, steps * options.packet_size());
+        let joined_length = if_used(!options.packet_metadata.is_empty(), steps * options.step_size());
+        let Self { encoded, encoded_gradient, pooled, pooled_gradient, shares, joined, joined_gradient, normalised } =
+            self;
+        [
+            (encoded, encoded_length),
+            (encoded_gradient, encoded_length),
+            (pooled, pooled_length),
+            (pooled_gradient, pooled_length),
+            (shares, if_used(leaves_slots, rows * options.slots())),
+            (joined, joined_length),
+            (joined_gradient, joined_length),
+            (normalised, if_used(options.is_normalised(), steps * options.step_size())),
+        ]
+    }
+}
+
+/// Returns the number of values of a batch with `rows` packets and `steps` steps, besides the encodings of the packets.
+pub(super) fn values(options: &AttentionLstmOptions, rows: usize, steps: usize) -> usize {
+    let buffers: usize = Buffers::<()>::default().sized(options, rows, steps).iter().map(|(_, length)| length).sum();
+    buffers + steps * options.packet_metadata.len()
 }
 
 fn invalid(problem: String) -> ModelError {
@@ -78,15 +114,8 @@ impl<B: Backend> Reading<B> {
             layers: B::Values::default(),
             kept: Vec::new(),
             from: None,
-            encoded: B::Values::default(),
-            encoded_gradient: B::Values::default(),
-            pooled: B::Values::default(),
-            pooled_gradient: B::Values::default(),
-            shares: B::Values::default(),
             metadata: B::Values::default(),
-            joined: B::Values::default(),
-            joined_gradient: B::Values::default(),
-            normalised: B::Values::default(),
+            buffers: Buffers::default(),
             indices: Vec::new(),
             host: Vec::new(),
         }
@@ -214,24 +243,8 @@ impl<B: Backend> Reading<B> {
     }
 
     fn reserve(&mut self, device: &mut B, steps: usize) {
-        let options = &self.options;
-        let (rows, encoded) = (self.rows.len(), options.encoded_size());
-        for buffer in [&mut self.encoded, &mut self.encoded_gradient] {
-            device.reserve(buffer, rows * encoded);
-        }
-        if options.pooling.leaves_slots() {
-            for buffer in [&mut self.pooled, &mut self.pooled_gradient] {
-                device.reserve(buffer, steps * options.packet_size());
-            }
-            device.reserve(&mut self.shares, rows * options.slots());
-        }
-        if !options.packet_metadata.is_empty() {
-            for buffer in [&mut self.joined, &mut self.joined_gradient] {
-                device.reserve(buffer, steps * options.step_size());
-            }
-        }
-        if options.is_normalised() {
-            device.reserve(&mut self.normalised, steps * options.step_size());
+        for (buffer, length) in self.buffers.sized(&self.options, self.rows.len(), steps) {
+            device.reserve(buffer, length);
         }
     }
 
@@ -252,35 +265,35 @@ impl<B: Backend> Reading<B> {
         let (options, layers) = (&self.options, self.options.elmo.layers + 1);
         let encodings = self.from.map_or(&self.layers, |from| &self.kept[from].1);
         let mix = MixShape { rows: shape.rows, layers, columns: options.encoded_size() };
-        device.mix(mix, encodings, &self.sources, weights.mix(), &mut self.encoded);
+        device.mix(mix, encodings, &self.sources, weights.mix(), &mut self.buffers.encoded);
         let pooled = match (options.pooling, &weights.pooling) {
             (PoolingKind::Attention, Some(weight)) => {
-                let slots = Slots { x: &self.encoded, lengths: &self.slots };
-                device.slot_attention(shape, slots, weight.value(), &mut self.shares, &mut self.pooled);
-                &mut self.pooled
+                let slots = Slots { x: &self.buffers.encoded, lengths: &self.slots };
+                device.slot_attention(shape, slots, weight.value(), &mut self.buffers.shares, &mut self.buffers.pooled);
+                &mut self.buffers.pooled
             }
             (PoolingKind::States, _) => {
                 let at = RowsAt { places: &self.gathered, stride: 1, offset: 0 };
                 let halves = MatrixShape { rows: 2 * steps, columns: shape.columns };
-                device.take_rows(halves, &self.encoded, at, &mut self.pooled);
-                &mut self.pooled
+                device.take_rows(halves, &self.buffers.encoded, at, &mut self.buffers.pooled);
+                &mut self.buffers.pooled
             }
-            _ => &mut self.encoded,
+            _ => &mut self.buffers.encoded,
         };
         let (size, beside) = (options.packet_size(), options.packet_metadata.len());
         let joined = if beside > 0 {
             let at = |first| ColumnsAt { total: size + beside, first };
             let shape_of = |columns| MatrixShape { rows: steps, columns };
-            device.put_columns(shape_of(size), pooled, at(0), &mut self.joined);
-            device.put_columns(shape_of(beside), &self.metadata, at(size), &mut self.joined);
-            &mut self.joined
+            device.put_columns(shape_of(size), pooled, at(0), &mut self.buffers.joined);
+            device.put_columns(shape_of(beside), &self.metadata, at(size), &mut self.buffers.joined);
+            &mut self.buffers.joined
         } else {
             pooled
         };
         let read = match &mut weights.packets {
             Some(norm) => {
-                norm.forward(device, steps, joined, &mut self.normalised, by);
-                &mut self.normalised
+                norm.forward(device, steps, joined, &mut self.buffers.normalised, by);
+                &mut self.buffers.normalised
             }
             None => joined,
         };
@@ -292,32 +305,24 @@ impl<B: Backend> Reading<B> {
 
     /// Returns the LSTM's input.
     pub(super) fn output(&self) -> &B::Values {
-        if self.options.is_normalised() { &self.normalised } else { self.before_normalisation() }
+        if self.options.is_normalised() { &self.buffers.normalised } else { self.before_normalisation() }
     }
 
     fn before_normalisation(&self) -> &B::Values {
         if !self.options.packet_metadata.is_empty() {
-            &self.joined
+            &self.buffers.joined
         } else if self.options.pooling.leaves_slots() {
-            &self.pooled
+            &self.buffers.pooled
         } else {
-            &self.encoded
+            &self.buffers.encoded
         }
     }
 
     /// Returns the LSTM's input and the buffer for its gradient.
     pub(super) fn output_and_gradient(&mut self) -> (&B::Values, &mut B::Values) {
-        let Self {
-            options,
-            normalised,
-            joined,
-            joined_gradient,
-            pooled,
-            pooled_gradient,
-            encoded,
-            encoded_gradient,
-            ..
-        } = self;
+        let Self { options, buffers, .. } = self;
+        let Buffers { normalised, joined, joined_gradient, pooled, pooled_gradient, encoded, encoded_gradient, .. } =
+            buffers;
         let (before, gradient) = if !options.packet_metadata.is_empty() {
             (joined, joined_gradient)
         } else if options.pooling.leaves_slots() {
@@ -328,7 +333,7 @@ impl<B: Backend> Reading<B> {
         (if options.is_normalised() { normalised } else { before }, gradient)
     }
 
-    /// Computes, from the gradient of the LSTM's input, those of the weights and, in [`Reading::encoded_gradient`],
+    /// Computes, from the gradient of the LSTM's input, those of the weights and, in [`Buffers::encoded_gradient`],
     /// that of the mixed layers.
     pub(super) fn backward(
         &mut self,
@@ -341,11 +346,11 @@ impl<B: Backend> Reading<B> {
         let (size, beside) = (self.options.packet_size(), self.options.packet_metadata.len());
         let leaves_slots = self.options.pooling.leaves_slots();
         let gradient = if beside > 0 {
-            &mut self.joined_gradient
+            &mut self.buffers.joined_gradient
         } else if leaves_slots {
-            &mut self.pooled_gradient
+            &mut self.buffers.pooled_gradient
         } else {
-            &mut self.encoded_gradient
+            &mut self.buffers.encoded_gradient
         };
         if let Some(dropout) = dropout {
             let shape = MatrixShape { rows: steps, columns: size + beside };
@@ -353,31 +358,31 @@ impl<B: Backend> Reading<B> {
         }
         if let Some(norm) = &mut weights.packets {
             let before = if beside > 0 {
-                &self.joined
+                &self.buffers.joined
             } else if leaves_slots {
-                &self.pooled
+                &self.buffers.pooled
             } else {
-                &self.encoded
+                &self.buffers.encoded
             };
             norm.backward(device, steps, before, gradient);
         }
         if beside > 0 {
             let at = ColumnsAt { total: size + beside, first: 0 };
-            let to = if leaves_slots { &mut self.pooled_gradient } else { &mut self.encoded_gradient };
-            device.take_columns(MatrixShape { rows: steps, columns: size }, &self.joined_gradient, at, to);
+            let to = if leaves_slots { &mut self.buffers.pooled_gradient } else { &mut self.buffers.encoded_gradient };
+            device.take_columns(MatrixShape { rows: steps, columns: size }, &self.buffers.joined_gradient, at, to);
         }
-        let encoded = &mut self.encoded_gradient;
+        let encoded = &mut self.buffers.encoded_gradient;
         match (self.options.pooling, &mut weights.pooling) {
             (PoolingKind::Attention, Some(weight)) => {
-                let slots = Slots { x: &self.encoded, lengths: &self.slots };
-                let (weight, dy) = (&mut weight.trained, &self.pooled_gradient);
-                device.slot_attention_backward(shape, slots, weight, &self.shares, dy, encoded);
+                let slots = Slots { x: &self.buffers.encoded, lengths: &self.slots };
+                let (weight, dy) = (&mut weight.trained, &self.buffers.pooled_gradient);
+                device.slot_attention_backward(shape, slots, weight, &self.buffers.shares, dy, encoded);
             }
             (PoolingKind::States, _) => {
                 device.zero(shape.rows * self.options.encoded_size(), encoded);
                 let at = RowsAt { places: &self.gathered, stride: 1, offset: 0 };
                 let halves = MatrixShape { rows: 2 * steps, columns: shape.columns };
-                device.put_rows(halves, &self.pooled_gradient, at, encoded);
+                device.put_rows(halves, &self.buffers.pooled_gradient, at, encoded);
             }
             _ => {}
         }
@@ -386,18 +391,18 @@ impl<B: Backend> Reading<B> {
         let encodings = self.from.map_or(&self.layers, |from| &self.kept[from].1);
         let (layers, columns) = (self.options.elmo.layers + 1, self.options.encoded_size());
         let mix = MixShape { rows: shape.rows, layers, columns };
-        device.mix_backward(mix, encodings, &self.sources, trained, &self.encoded_gradient);
+        device.mix_backward(mix, encodings, &self.sources, trained, &self.buffers.encoded_gradient);
     }
 
     /// Lists the values of the last forward pass by layer, with their number, in order.
     pub(super) fn computed(&self, steps: usize) -> Vec<(&'static str, &B::Values, usize)> {
         let options = &self.options;
-        let mut found = vec![("classifier.mix", &self.encoded, self.rows.len() * options.encoded_size())];
+        let mut found = vec![("classifier.mix", &self.buffers.encoded, self.rows.len() * options.encoded_size())];
         if options.pooling.leaves_slots() {
-            found.push(("classifier.pooling", &self.pooled, steps * options.packet_size()));
+            found.push(("classifier.pooling", &self.buffers.pooled, steps * options.packet_size()));
         }
         if options.is_normalised() {
-            found.push(("classifier.norm_0", &self.normalised, steps * options.step_size()));
+            found.push(("classifier.norm_0", &self.buffers.normalised, steps * options.step_size()));
         }
         found
     }

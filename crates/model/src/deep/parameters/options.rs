@@ -146,6 +146,11 @@ impl Encoder {
     pub(crate) fn trains(self) -> bool {
         matches!(self, Self::FineTuned | Self::FromScratch)
     }
+
+    /// Whether the ELMo is pre-trained.
+    pub(crate) fn is_pretrained(self) -> bool {
+        matches!(self, Self::Frozen | Self::FineTuned)
+    }
 }
 
 /// Normalisation of the packet vectors before the LSTM.

@@ -119,6 +119,14 @@ pub(crate) struct LstmState<T> {
     pub hidden: T,
 }
 
+impl<T> LstmState<T> {
+    /// Pairs each buffer with its length.
+    pub(crate) fn sized(&mut self, states: usize, hidden: usize) -> [(&mut T, usize); 3] {
+        let Self { gates, cells, hidden: outputs } = self;
+        [(gates, states * 4 * hidden), (cells, states * hidden), (outputs, states * hidden)]
+    }
+}
+
 /// One application of dropout: the arguments of [`crate::deep::engine::dropout_factor`] except the index.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Dropout {

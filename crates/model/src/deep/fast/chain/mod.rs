@@ -8,7 +8,7 @@ use super::backend::Backend;
 use super::layers::LayerBackend;
 use super::weights::Weight;
 use crate::ModelError;
-use crate::deep::network::{Branch, Layer, Size};
+use crate::deep::network::{Branch, Layer, Network, Size};
 use crate::deep::parameters::{MODEL, ParameterSet};
 use node::Node;
 
@@ -33,6 +33,33 @@ pub(super) struct Chain<B: Backend> {
     pub sizes: Vec<Size>,
     /// Marks of present and hidden input steps, `[flows * steps]`; as many as the branch has.
     pub marks: Vec<B::Values>,
+}
+
+/// Returns the number of values that a training step of a network holds for each flow.
+pub(in crate::deep::fast) fn values_of_flow(network: &Network) -> usize {
+    let chains = network.chains().unwrap_or_default();
+    let (mut held, mut largest) = (network.columns(), 0);
+    for branch in &chains {
+        let sizes = branch.sizes().unwrap_or_default();
+        held += branch.input.values() + branch.marks * branch.input.steps;
+        for (layer, pair) in branch.layers.iter().zip(sizes.windows(2)) {
+            let [input, output] = [pair[0], pair[1]];
+            if !layer.is_in_place() {
+                held += output.values();
+            }
+            largest = largest.max(input.values()).max(output.values());
+            held += match layer {
+                // The values of `Node` besides its parameters.
+                Layer::Heads { heads } => heads * input.steps * input.steps,
+                Layer::MaxPool { .. } | Layer::MaxPool2d { .. } => output.values(),
+                Layer::StepNorm { .. } => 2 * output.steps,
+                _ => 0,
+            };
+        }
+    }
+    // `Gradients`: of a layer's output, of its input, and around it.
+    let forks = chains.iter().flat_map(|branch| &branch.layers).any(|layer| matches!(layer, Layer::Fork));
+    held + largest * if forks { 3 } else { 2 }
 }
 
 fn invalid(problem: &str) -> ModelError {
@@ -60,7 +87,7 @@ impl<B: LayerBackend> Chain<B> {
                 Node::Join { of } => *of = fork,
                 _ => {}
             }
-            if !node.is_in_place() {
+            if !layer.is_in_place() {
                 buffers.push(output);
             }
             nodes.push(Placed { name: last.clone(), node, from, to: buffers.len() - 1, output });

@@ -173,20 +173,6 @@ impl<B: LayerBackend> Node<B> {
         })
     }
 
-    pub(super) fn is_in_place(&self) -> bool {
-        matches!(
-            self,
-            Self::Relu
-                | Self::Elu
-                | Self::Dropout { .. }
-                | Self::ChannelDropout { .. }
-                | Self::Positions { .. }
-                | Self::Hide { .. }
-                | Self::Fork
-                | Self::Join { .. }
-        )
-    }
-
     pub(super) fn visit(&mut self, visit: &mut dyn FnMut(&mut Weight<B>)) {
         match self {
             Self::Convolution { weight, bias, .. }

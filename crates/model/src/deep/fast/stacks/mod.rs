@@ -37,6 +37,13 @@ struct Layer<V> {
 }
 
 impl<V> Layer<V> {
+    /// Pairs each buffer with its length.
+    fn sized(&mut self, states: usize, hidden: usize, dropping: bool) -> [(&mut V, usize); 4] {
+        let Self { state, dropped } = self;
+        let [gates, cells, outputs] = state.sized(states, hidden);
+        [gates, cells, outputs, (dropped, if dropping { states * hidden } else { 0 })]
+    }
+
     /// Returns the values read by the next layer.
     fn output(&self, dropping: bool) -> &V {
         if dropping { &self.dropped } else { &self.state.hidden }
@@ -69,6 +76,19 @@ pub(super) struct Stacks<B: Backend> {
     dx: [B::Values; 2],
     /// One layer's pooled states of one direction, or their gradient, in sorted order.
     pooled: B::Values,
+}
+
+/// Returns the number of values that the stacks hold for each byte of a batch: in training, which needs gradients, with
+/// both directions if they are kept until the backward pass; or without training, to encode packets.
+pub(super) fn values_of_byte(options: &ElmoOptions, training: bool, keeps_both: bool) -> usize {
+    let mut layer = Layer::<()> { state: LstmState::default(), dropped: () };
+    let of_layer: usize =
+        layer.sized(1, options.hidden, training && options.dropout > 0.0).iter().map(|(_, length)| length).sum();
+    let embedded = if options.positions { options.embedding } else { 0 };
+    // `dh` and `dx`.
+    let gradients = if training { 2 * options.hidden } else { 0 };
+    let directions = if keeps_both { 2 } else { 1 };
+    directions * (options.layers * of_layer + embedded + gradients)
 }
 
 fn invalid(problem: String) -> ModelError {
@@ -200,7 +220,15 @@ impl<B: Backend> Stacks<B> {
     pub(super) fn forward(&mut self, device: &mut B, directions: Range<usize>, dropping: Option<u64>) {
         let states = self.state_shape();
         let dropped = dropping.is_some();
-        directions.clone().for_each(|direction| self.embed(device, direction));
+        for direction in directions.clone() {
+            self.embed(device, direction);
+            let slot = self.slot(direction);
+            for (buffer, length) in
+                self.layers[slot].iter_mut().flat_map(|layer| layer.sized(states.rows, states.columns, dropped))
+            {
+                device.reserve(buffer, length);
+            }
+        }
         for layer in 0..self.options.layers {
             let shape = self.lstm_shape(layer);
             let slot = self.slot(directions.start);
@@ -229,7 +257,6 @@ impl<B: Backend> Stacks<B> {
                 let dropout = self.dropout(direction, layer, dropping.unwrap_or_default());
                 let slot = self.slot(direction);
                 let Layer { state, dropped } = &mut self.layers[slot][layer];
-                device.reserve(dropped, states.values());
                 device.dropout(states, dropout, &self.batch.places[direction], &state.hidden, dropped);
             }
         }
