@@ -11,7 +11,7 @@ use etcbench_split::Split;
 
 /// Rows of at least this many bytes are checked for windows.
 pub const SHORTEST_WINDOW: usize = 48;
-/// Length in bytes of the runs that windows of one flow share; one in [`SAMPLED`] is checked.
+/// Length in bytes of the runs that windows of one flow share; one in `SAMPLED` is checked.
 pub const RUN_LENGTH: usize = 24;
 const SAMPLED: u64 = 4;
 /// Runs with fewer distinct bytes are skipped: padding and constant headers are everywhere.
