@@ -49,6 +49,7 @@ impl Target<'_> {
     }
 }
 
+#[inline]
 pub(super) fn rows_tile(
     level: Level,
     count: usize,
@@ -75,6 +76,7 @@ fn rows_tile_of<const R: usize>(
     with_avx2!(level, avx2::rows::<R>(left, stride, panel, target), portable_rows::<R>(left, stride, panel, target));
 }
 
+#[inline]
 pub(super) fn packed_tile(level: Level, count: usize, left: &[f32], panel: &[f32], target: Target<'_>) {
     of_height!(count, packed_tile_of(level, left, panel, target))
 }

@@ -55,6 +55,7 @@ impl Panels {
     }
 
     /// Iterates over blocks of depth: first inner row, depth, and values of the panels.
+    #[inline]
     pub(super) fn blocks(&self) -> impl Iterator<Item = (usize, usize, &[f32])> {
         let padded = self.columns.next_multiple_of(WIDTH);
         (0..self.inner).step_by(DEPTH).map(move |start| {

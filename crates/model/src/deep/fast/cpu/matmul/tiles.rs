@@ -22,6 +22,7 @@ macro_rules! of_height {
 pub(super) use of_height;
 
 /// Splits rows into tiles of nearly equal height; returns first row and height of each.
+#[inline]
 pub(super) fn tiles(rows: usize) -> impl Iterator<Item = (usize, usize)> {
     let count = rows.div_ceil(TILE);
     let (height, taller) = (rows / count.max(1), rows % count.max(1));
@@ -29,6 +30,7 @@ pub(super) fn tiles(rows: usize) -> impl Iterator<Item = (usize, usize)> {
 }
 
 /// Copies `rows` columns of a block of windows (index of the first, and number), from column `first` on, to tiles.
+#[inline]
 pub(super) fn pack_windows(windows: Windows<'_>, block: [usize; 2], first: usize, rows: usize, packed: &mut [f32]) {
     let [start, depth] = block;
     for index in (0..depth).step_by(PACKED_ROWS) {
@@ -52,6 +54,7 @@ fn pack_sources<const R: usize>(sources: &[&[f32]], column: usize, packed: &mut 
 }
 
 /// Copies `rows` columns of `source`, from `first` on, to tiles.
+#[inline]
 pub(super) fn pack_columns(source: &[f32], stride: usize, first: usize, rows: usize, packed: &mut [f32]) {
     let depth = source.len() / stride;
     for (block, source) in source.chunks(PACKED_ROWS * stride).enumerate() {
@@ -72,6 +75,7 @@ fn pack_tile<const R: usize>(source: &[f32], stride: usize, column: usize, packe
 }
 
 /// Copies `count` rows of `source` with `depth` values each to a tile.
+#[inline]
 pub(super) fn pack_rows(count: usize, source: &[f32], stride: usize, depth: usize, packed: &mut [f32]) {
     of_height!(count, pack_rows_of(source, stride, depth, packed))
 }

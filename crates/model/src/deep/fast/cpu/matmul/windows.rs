@@ -21,6 +21,7 @@ pub(crate) struct Windows<'a> {
 }
 
 impl Windows<'_> {
+    #[inline]
     pub(super) fn start(&self, row: usize) -> usize {
         row / self.steps * self.flow_stride + row % self.steps * self.step_stride
     }
