@@ -103,7 +103,9 @@ pub fn settings(project: &Path, device: &str, precision: &str, cache: Cache) -> 
 /// There is no such run; the message suggests the nearest name.
 pub fn find_run(results: &Path, run: &Path) -> anyhow::Result<PathBuf> {
     let named = results.join(run);
-    if let Some(folder) = [named.as_path(), run].into_iter().find(|folder| folder.join("records.jsonl").is_file()) {
+    if let Some(folder) =
+        [named.as_path(), run].into_iter().find(|folder| report::StoredRun::is_at(folder, "records.jsonl"))
+    {
         return Ok(folder.to_owned());
     }
     let known = run_names(results)?;

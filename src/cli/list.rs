@@ -100,12 +100,11 @@ fn experiments(project: &Path) -> Vec<String> {
 fn run_folders(project: &Path) -> Vec<PathBuf> {
     let mut folders: Vec<(SystemTime, PathBuf)> = Vec::new();
     for folder in entries(&results_folder(project)) {
-        if name(&folder).starts_with('.') {
+        if name(&folder).starts_with('.') || !StoredRun::is_at(&folder, "run.json") {
             continue;
         }
-        if let Ok(file) = std::fs::metadata(folder.join("run.json")) {
-            folders.push((file.modified().unwrap_or(SystemTime::UNIX_EPOCH), folder));
-        }
+        let modified = std::fs::metadata(folder.join("run.json")).and_then(|file| file.modified());
+        folders.push((modified.unwrap_or(SystemTime::UNIX_EPOCH), folder));
     }
     folders.sort_by(|left, right| right.0.cmp(&left.0).then_with(|| left.1.cmp(&right.1)));
     folders.into_iter().map(|(_, folder)| folder).collect()

@@ -112,6 +112,53 @@ fn missing_and_broken_runs_are_reported() {
     project.refused(&["report", "broken"], &["broken/run.json", "a run's folder contains this file"]);
 }
 
+/// Runs as a user who may not read a run of another; tests that run as root, who may, switch to `nobody`.
+#[cfg(unix)]
+#[test]
+fn runs_that_may_not_be_read_are_named() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::process::CommandExt;
+    let project = Project::new();
+    write_points(&project);
+    let experiment = "title = \"Points\"\nseeds = [0]\nmodels = [\"majority\"]\n[dataset]\nnames = [\"points\"]\n\
+                      [selection]\nlabel = \"kind\"\n[split]\nmethod = \"stratified\"\n";
+    project.write("experiments/open.toml", experiment);
+    project.write("experiments/closed.toml", experiment);
+    project.done(&["run", "open"]);
+    project.done(&["run", "closed"]);
+    std::fs::create_dir(project.path("out")).unwrap();
+    let binary = project.path("etcbench");
+    std::fs::copy(env!("CARGO_BIN_EXE_etcbench"), &binary).unwrap();
+    let set = |path: &str, mode| {
+        std::fs::set_permissions(project.path(path), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let run = "results/closed-points-full";
+    for (path, mode) in [("", 0o755), ("out", 0o777), ("results/cache", 0o000), (run, 0o000)] {
+        set(path, mode);
+    }
+    let told = |arguments: &[&str]| {
+        let mut command = Command::new(&binary);
+        command.current_dir(project.path("")).args(arguments).env_remove("ETCBENCH_DATA");
+        if std::fs::metadata(&binary).unwrap().uid() == 0 {
+            command.uid(65_534).gid(65_534);
+        }
+        let output = command.output().unwrap();
+        (String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(), output.status.code())
+    };
+    let list = told(&["list", "runs"]);
+    let page = told(&["report", "-o", "out/page.html", "--paper", "out/paper"]);
+    let named = told(&["report", "closed-points-full", "-o", "out/page.html", "--paper", "out/paper"]);
+    set(run, 0o755);
+    set("results/cache", 0o755);
+    assert_eq!(list.1, Some(0), "{}", list.0);
+    assert!(list.0.contains("open-points-full: Points [1 seed"), "{}", list.0);
+    assert!(list.0.contains("closed-points-full: cannot be read (") && !list.0.contains("cache"), "{}", list.0);
+    assert_eq!(page.1, Some(1), "{}", page.0);
+    assert!(page.0.contains("closed-points-full: left out: ") && page.0.contains("1 run;"), "{}", page.0);
+    assert_eq!(named.1, Some(2), "{}", named.0);
+    assert!(named.0.contains("Permission denied") && !named.0.contains("no stored run"), "{}", named.0);
+}
+
 #[test]
 fn of_equal_rows_the_page_names_the_one_that_the_run_ended_with() {
     let project = Project::new();

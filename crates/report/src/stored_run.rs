@@ -100,6 +100,15 @@ impl RunFacts {
 }
 
 impl StoredRun {
+    /// Returns whether a folder under `results` is a run's: it has `file`, or this user may not look into it, as into
+    /// runs of others. Such a run can only be reported as one that cannot be read. The cache is not a run.
+    pub fn is_at(folder: &Path, file: &str) -> bool {
+        match std::fs::metadata(folder.join(file)) {
+            Ok(file) => file.is_file(),
+            Err(problem) => problem.kind() == std::io::ErrorKind::PermissionDenied && !folder.ends_with("cache"),
+        }
+    }
+
     /// Returns the folders of all runs under `results`, sorted by name; a folder with records is a run.
     ///
     /// # Errors
@@ -114,7 +123,7 @@ impl StoredRun {
                     let path = entry.map_err(|problem| file_error(results, problem))?.path();
                     // The folder of an unfinished run begins with a dot.
                     let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-                    if !hidden && path.join("records.jsonl").is_file() {
+                    if !hidden && Self::is_at(&path, "records.jsonl") {
                         folders.push(path);
                     }
                 }

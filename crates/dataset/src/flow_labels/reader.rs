@@ -147,7 +147,15 @@ impl<'a> LabelReader<'a> {
         let mut places = Vec::new();
         fields(head, separator, &mut places).ok_or_else(|| fault("quotes in the header are unbalanced".to_owned()))?;
         let headers: Vec<&str> = places.iter().map(|place| &head[place.clone()]).collect();
-        let columns = columns(rules, &headers).map_err(fault)?;
+        let columns = columns(rules, &headers).map_err(|message| {
+            let message = if is_zeek {
+                let found = headers.join("`, `");
+                format!("its first line is that of Zeek's logs, so line {line}, `#fields`, is the header: `{found}`; {message}")
+            } else {
+                message
+            };
+            DatasetError::FlowLabels { file: file.clone(), line, message }
+        })?;
         let transport_header = headers[columns.transport].to_owned();
         Ok(Self {
             rules,

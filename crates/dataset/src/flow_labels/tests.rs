@@ -136,6 +136,11 @@ fn logs_of_zeek_label_flows() {
     let path = written(folder.path(), &format!("{comments}{rows}"));
     let error = FlowLabelJoin::open(&path, &rules, "a.pcap", Order::ByTime).err().unwrap().to_string();
     assert!(error.contains("no line before the first row has #fields"), "{error}");
+    // A table below the comments of another: the header is not the one that was meant.
+    let path = written(folder.path(), "#separator \\x09\n#fields\tts\nts,id.orig_h,label\n10,10.0.0.1,Benign\n");
+    let error = FlowLabelJoin::open(&path, &rules, "a.pcap", Order::ByTime).err().unwrap().to_string();
+    let expected = ":2: its first line is that of Zeek's logs, so line 2, `#fields`, is the header: `ts`; no ";
+    assert!(error.contains(expected), "{error}");
 }
 
 #[test]
