@@ -198,10 +198,13 @@ fn put_back_claimed(place: &Path) -> std::io::Result<()> {
     })
 }
 
-/// Identifies the folder behind a name. While this handle is open, the inode number cannot be reused.
+/// Identifies the folder behind a name. While its handle is open, the inode number cannot be reused; a folder that this
+/// user may not open has none, and is identified by the number alone.
 struct Identity {
     #[cfg(unix)]
-    folder: Option<File>,
+    _folder: Option<File>,
+    #[cfg(unix)]
+    number: Option<(u64, u64)>,
     #[cfg(not(unix))]
     created: Option<std::time::SystemTime>,
 }
@@ -209,14 +212,18 @@ struct Identity {
 #[cfg(unix)]
 impl Identity {
     fn of(place: &Path) -> Self {
-        Self { folder: File::open(place).ok() }
+        let folder = File::open(place).ok();
+        let metadata = folder.as_ref().map_or_else(|| std::fs::metadata(place), File::metadata);
+        Self { number: metadata.ok().as_ref().map(Self::number), _folder: folder }
+    }
+
+    fn number(metadata: &std::fs::Metadata) -> (u64, u64) {
+        use std::os::unix::fs::MetadataExt;
+        (metadata.dev(), metadata.ino())
     }
 
     fn is_of(&self, place: &Path) -> bool {
-        use std::os::unix::fs::MetadataExt;
-        let number = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
-        let before = self.folder.as_ref().and_then(|folder| folder.metadata().ok()).map(number);
-        before == std::fs::metadata(place).ok().map(number)
+        self.number == std::fs::metadata(place).ok().as_ref().map(Self::number)
     }
 }
 
