@@ -24,7 +24,7 @@ DEFINITION = """name = "scale"
 title = "Generated packet sequences in tcbench's layout"
 label_columns = ["application"]
 [files]
-patterns = ["**/*.parquet"]
+patterns = {files}
 [published]
 layout = "tcbench"
 labels = {{ application = "app" }}
@@ -103,17 +103,17 @@ def main():
     folder = options.folder.resolve() / "etcbench-scale"
     captures = folder / "captures/scale"
     captures.mkdir(parents=True, exist_ok=True)
-    rows = 0
+    paths = []
     for number, first in enumerate(range(0, options.rows, FILE_ROWS)):
-        path = captures / f"part-{number:02}.parquet"
         count = min(FILE_ROWS, options.rows - first)
+        path = captures / f"part-{number:02}-{count}.parquet"
         if not path.exists():
             generate(path, number, count)
-        rows += count
-    size = sum(path.stat().st_size for path in captures.glob("*.parquet"))
-    print(f"{rows} flows of {PACKETS} packets in {size / 1e9:.2f} GB")
+        paths.append(path)
+    size = sum(path.stat().st_size for path in paths)
+    print(f"{options.rows} flows of {PACKETS} packets in {size / 1e9:.2f} GB")
     for name, text in {
-        "data/scale.toml": DEFINITION.format(most=options.most),
+        "data/scale.toml": DEFINITION.format(most=options.most, files=json.dumps([path.name for path in paths])),
         "experiments/scale.toml": EXPERIMENT.format(rounds=options.rounds),
     }.items():
         (folder / name).parent.mkdir(exist_ok=True)
