@@ -80,7 +80,7 @@ impl Engine {
     ) -> Result<Box<dyn LanguageModel>, ModelError> {
         match self.implementation {
             Implementation::Fast => fast::language_model(options, parameters, seed, self.device),
-            Implementation::Reference => reference::language_model_on(options, parameters, seed, self.device),
+            Implementation::Reference => reference::language_model(options, parameters, seed, self.device),
         }
     }
 
@@ -96,7 +96,7 @@ impl Engine {
     ) -> Result<Box<dyn SequenceClassifier>, ModelError> {
         match self.implementation {
             Implementation::Fast => fast::classifier(options, parameters, seed, self.device),
-            Implementation::Reference => reference::classifier_on(options, parameters, seed, self.device),
+            Implementation::Reference => reference::classifier(options, parameters, seed, self.device),
         }
     }
 
@@ -144,7 +144,7 @@ impl Engine {
     ) -> Result<Box<dyn JointClassifier>, ModelError> {
         match self.implementation {
             Implementation::Fast => fast::joint_classifier(options, parameters, seed, self.device),
-            Implementation::Reference => reference::joint_classifier_on(options, parameters, seed, self.device),
+            Implementation::Reference => reference::joint_classifier(options, parameters, seed, self.device),
         }
     }
 }

@@ -6,7 +6,7 @@ use super::network::Network;
 use super::parameters::{AttentionLstmOptions, ElmoOptions, MODEL, ParameterSet};
 use crate::{Device, ModelError, left_out};
 
-pub(crate) fn language_model_on(
+pub(crate) fn language_model(
     _: &ElmoOptions,
     _: &ParameterSet,
     _: u64,
@@ -15,7 +15,7 @@ pub(crate) fn language_model_on(
     Err(left_out::reference(MODEL))
 }
 
-pub(crate) fn classifier_on(
+pub(crate) fn classifier(
     _: &AttentionLstmOptions,
     _: &ParameterSet,
     _: u64,
@@ -24,7 +24,7 @@ pub(crate) fn classifier_on(
     Err(left_out::reference(MODEL))
 }
 
-pub(crate) fn joint_classifier_on(
+pub(crate) fn joint_classifier(
     _: &AttentionLstmOptions,
     _: &ParameterSet,
     _: u64,

@@ -210,7 +210,7 @@ mod tests {
     fn equal_packets_are_encoded_once_and_independently_of_others() {
         let options = ElmoOptions { embedding: 4, hidden: 4, layers: 1, ..ElmoOptions::default() };
         let parameters = initial_elmo(&options, VOCABULARY, 8, 5);
-        let mut model = Counting(reference::language_model(&options, &parameters, 5).unwrap(), 0);
+        let mut model = Counting(reference::language_model(&options, &parameters, 5, Device::Cpu).unwrap(), 0);
         let flows: [[&[u16]; 2]; 4] = [[&[1, 2, 3], &[9]], [&[9], &[]], [&[1, 2, 3], &[1, 2]], [&[], &[]]];
         let mut tokens = TokenArray { packets: 2, bytes: 3, values: Vec::new() };
         for packet in flows.iter().flatten() {

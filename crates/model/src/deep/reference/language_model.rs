@@ -15,35 +15,17 @@ use crate::deep::engine::{
 use crate::deep::parameters::{ElmoOptions, ParameterSet, elmo_specifications};
 use crate::deep::pooling::Pooling;
 
-/// Creates an ELMo on the CPU with a copy of `parameters`.
+/// Creates an ELMo with a copy of `parameters`; a GPU requires the Cargo feature `dfdx-cuda`.
 ///
 /// # Errors
-/// The parameters' shapes do not match `options`.
+/// The parameters' shapes do not match `options`, or the device is not available.
 pub(crate) fn language_model(
-    options: &ElmoOptions,
-    parameters: &ParameterSet,
-    seed: u64,
-) -> Result<Box<dyn LanguageModel>, ModelError> {
-    Ok(Box::new(Reference::new(Cpu::default(), options, parameters, seed)?))
-}
-
-/// Same as [`language_model`] on any device; a GPU requires the Cargo feature `dfdx-cuda`.
-///
-/// # Errors
-/// Same as [`language_model`], or the device is not available.
-pub(crate) fn language_model_on(
     options: &ElmoOptions,
     parameters: &ParameterSet,
     seed: u64,
     device: crate::Device,
 ) -> Result<Box<dyn LanguageModel>, ModelError> {
-    match device {
-        crate::Device::Cpu => language_model(options, parameters, seed),
-        #[cfg(feature = "dfdx-cuda")]
-        crate::Device::Cuda(card) => Ok(Box::new(Reference::new(super::cuda(card)?, options, parameters, seed)?)),
-        #[cfg(not(feature = "dfdx-cuda"))]
-        crate::Device::Cuda(card) => Err(super::no_cuda(card)),
-    }
+    on_device!(device, |on| Reference::new(on, options, parameters, seed))
 }
 
 /// Returns the gradients of a batch's mean loss by name.
@@ -192,7 +174,9 @@ mod tests {
 
     #[test]
     fn losses_and_parameters_are_those_of_pytorch() {
-        golden::check_language_model(&language_model);
+        golden::check_language_model(&|options, parameters, seed| {
+            language_model(options, parameters, seed, crate::Device::Cpu)
+        });
     }
 
     #[test]

@@ -2,6 +2,26 @@
 //! automatic differentiation. Written for brevity rather than speed, it defines what the fast engine computes, and is
 //! itself checked against golden values from PyTorch.
 
+/// Evaluates a model's constructor with dfdx's device for a [`crate::Device`], which is a type of its own for each kind,
+/// and boxes the model.
+macro_rules! on_device {
+    ($device:expr, |$on:ident| $model:expr) => {
+        match $device {
+            crate::Device::Cpu => {
+                let $on = dfdx::tensor::Cpu::default();
+                Ok(Box::new($model?))
+            }
+            #[cfg(feature = "dfdx-cuda")]
+            crate::Device::Cuda(card) => {
+                let $on = $crate::deep::reference::cuda(card)?;
+                Ok(Box::new($model?))
+            }
+            #[cfg(not(feature = "dfdx-cuda"))]
+            crate::Device::Cuda(card) => Err($crate::deep::reference::no_cuda(card)),
+        }
+    };
+}
+
 mod classifier;
 mod graph;
 mod language_model;
@@ -12,12 +32,8 @@ mod optimiser;
 mod stacks;
 mod transformer;
 
-#[cfg(test)]
 pub(crate) use classifier::{classifier, joint_classifier};
-pub(crate) use classifier::{classifier_on, joint_classifier_on};
-#[cfg(test)]
 pub(crate) use language_model::language_model;
-pub(crate) use language_model::language_model_on;
 pub(crate) use network::{masked_model, network};
 #[cfg(test)]
 pub(crate) use {

@@ -281,8 +281,8 @@ fn training_follows_the_reference() {
         20,
     );
     let reference = train(
-        &mut *reference::language_model(&options.elmo, &elmo, 9).unwrap(),
-        &mut *reference::classifier(&options, &set, 9).unwrap(),
+        &mut *reference::language_model(&options.elmo, &elmo, 9, Device::Cpu).unwrap(),
+        &mut *reference::classifier(&options, &set, 9, Device::Cpu).unwrap(),
         20,
     );
     for found in [fast, portable] {
@@ -342,7 +342,7 @@ fn training_that_leaves_the_finite_numbers_stops_in_that_step() {
     let tokens = packets(&[5, 4], 5, 256, 0);
     for mut model in [
         language_model(&options.elmo, &broken, 9, Device::Cpu).unwrap(),
-        reference::language_model(&options.elmo, &broken, 9).unwrap(),
+        reference::language_model(&options.elmo, &broken, 9, Device::Cpu).unwrap(),
     ] {
         let error = model.train_step(&tokens, 2, 0.1).unwrap_err().to_string();
         assert!(error.contains("elmo_pretraining diverged in elmo.forward.1.weight_hh"), "{error}");
@@ -370,7 +370,7 @@ fn bad_batches_and_devices_are_errors() {
     let known = initial_elmo(&positions, 257, 3, 1);
     for mut model in [
         language_model(&positions, &known, 9, Device::Cpu).unwrap(),
-        reference::language_model(&positions, &known, 9).unwrap(),
+        reference::language_model(&positions, &known, 9, Device::Cpu).unwrap(),
     ] {
         assert!(model.loss(&[1, 2, 3], 1).is_ok());
         let error = model.loss(&[1, 2, 3, 4], 1).unwrap_err().to_string();

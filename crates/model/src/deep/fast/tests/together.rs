@@ -174,7 +174,7 @@ fn training_follows_the_reference() {
     for encoder in [Encoder::FineTuned, Encoder::FromScratch] {
         let options = AttentionLstmOptions { weight_decay: 0.01, ..options(12, encoder, 0.2) };
         let set = parameters(&options, 4, 1);
-        let reference = train(&mut *reference::joint_classifier(&options, &set, 9).unwrap(), 8);
+        let reference = train(&mut *reference::joint_classifier(&options, &set, 9, Device::Cpu).unwrap(), 8);
         let fast = train(&mut *joint_classifier(&options, &set, 9, Device::Cpu).unwrap(), 8);
         let portable = train(&mut joint::Joint::new(cpu::Cpu::portable(), &options, &set, 9).unwrap(), 8);
         for found in [&fast, &portable] {

@@ -25,38 +25,20 @@ use crate::deep::pooling::{Pooling, PoolingKind};
 use etcbench_storage::seed;
 use forward::{Packets, Statistics};
 
-/// Creates the classifier on the CPU with a copy of `parameters`.
+/// Creates the classifier with a copy of `parameters`; a GPU requires the Cargo feature `dfdx-cuda`.
 ///
 /// # Errors
-/// The parameters' shapes do not match `options`.
+/// The parameters' shapes do not match `options`, or the device is not available.
 pub(crate) fn classifier(
-    options: &AttentionLstmOptions,
-    parameters: &ParameterSet,
-    seed: u64,
-) -> Result<Box<dyn SequenceClassifier>, ModelError> {
-    Ok(Box::new(Reference::new(Cpu::default(), options, parameters, seed)?))
-}
-
-/// Same as [`classifier`] on any device; a GPU requires the Cargo feature `dfdx-cuda`.
-///
-/// # Errors
-/// Same as [`classifier`], or the device is not available.
-pub(crate) fn classifier_on(
     options: &AttentionLstmOptions,
     parameters: &ParameterSet,
     seed: u64,
     device: crate::Device,
 ) -> Result<Box<dyn SequenceClassifier>, ModelError> {
-    match device {
-        crate::Device::Cpu => classifier(options, parameters, seed),
-        #[cfg(feature = "dfdx-cuda")]
-        crate::Device::Cuda(card) => Ok(Box::new(Reference::new(super::cuda(card)?, options, parameters, seed)?)),
-        #[cfg(not(feature = "dfdx-cuda"))]
-        crate::Device::Cuda(card) => Err(super::no_cuda(card)),
-    }
+    on_device!(device, |on| Reference::new(on, options, parameters, seed))
 }
 
-/// Creates the classifier with its ELMo, to be trained together, on the CPU; `parameters` are those of both.
+/// Creates the classifier with its ELMo, to be trained together; `parameters` are those of both.
 ///
 /// # Errors
 /// Same as [`classifier`].
@@ -64,27 +46,9 @@ pub(crate) fn joint_classifier(
     options: &AttentionLstmOptions,
     parameters: &ParameterSet,
     seed: u64,
-) -> Result<Box<dyn JointClassifier>, ModelError> {
-    Ok(Box::new(Reference::joint(Cpu::default(), options, parameters, seed)?))
-}
-
-/// Same as [`joint_classifier`] on any device; a GPU requires the Cargo feature `dfdx-cuda`.
-///
-/// # Errors
-/// Same as [`classifier_on`].
-pub(crate) fn joint_classifier_on(
-    options: &AttentionLstmOptions,
-    parameters: &ParameterSet,
-    seed: u64,
     device: crate::Device,
 ) -> Result<Box<dyn JointClassifier>, ModelError> {
-    match device {
-        crate::Device::Cpu => joint_classifier(options, parameters, seed),
-        #[cfg(feature = "dfdx-cuda")]
-        crate::Device::Cuda(card) => Ok(Box::new(Reference::joint(super::cuda(card)?, options, parameters, seed)?)),
-        #[cfg(not(feature = "dfdx-cuda"))]
-        crate::Device::Cuda(card) => Err(super::no_cuda(card)),
-    }
+    on_device!(device, |on| Reference::joint(on, options, parameters, seed))
 }
 
 /// Returns the gradients of a batch's mean loss by name.
@@ -341,12 +305,16 @@ mod tests {
 
     #[test]
     fn losses_parameters_and_probabilities_are_those_of_pytorch() {
-        golden::check_classifier(&classifier);
+        golden::check_classifier(&|options, parameters, seed| {
+            classifier(options, parameters, seed, crate::Device::Cpu)
+        });
     }
 
     #[test]
     fn joint_training_equals_that_of_pytorch() {
-        golden::check_joint(&joint_classifier);
+        golden::check_joint(&|options, parameters, seed| {
+            joint_classifier(options, parameters, seed, crate::Device::Cpu)
+        });
         let golden = golden::Golden::read();
         for (case, options) in golden::joint_cases() {
             let (tokens, counts, labels) = golden.byte_flows(case, 0);
@@ -382,7 +350,7 @@ mod tests {
     fn padded_packets_are_ignored_and_bad_batches_are_errors() {
         let golden = golden::Golden::read();
         let (case, options) = golden::classifier_cases().remove(0);
-        let mut model = classifier(&options, &golden.classifier_parameters(case), 0).unwrap();
+        let mut model = classifier(&options, &golden.classifier_parameters(case), 0, crate::Device::Cpu).unwrap();
         let (mut layers, counts, labels, _) = golden.flows(case, 0);
         let mut outputs = [vec![0.0; labels.len() * 3], vec![0.0; labels.len() * 3]];
         for output in &mut outputs {
