@@ -94,7 +94,8 @@ fn main() {
         serde_json::from_value(implementation.as_str().into()).expect("fast or reference");
     let data = read(file);
     let examples = |rows| Examples { features: &data.features, rows };
-    let context = FitContext { seed: 0, device: Device::Cpu, progress: &Silent, artifacts: &NoArtifacts };
+    let context =
+        FitContext { seed: 0, device: Device::Cpu, progress: &Silent, artifacts: &NoArtifacts, pretraining: None };
     let parameters = parameters.parse().expect("a TOML table");
     let spec = ModelSpec { kind, input: data.input, implementation, parameters };
     let mut model = build(&spec).unwrap_or_else(|error| panic!("{error}"));

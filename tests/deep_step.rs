@@ -158,7 +158,8 @@ fn a_fit_needs_about_the_memory_that_is_expected() {
             device: Device::Cpu,
             threads: rayon::current_num_threads(),
         });
-        let context = FitContext { seed: 3, device: Device::Cpu, progress: &Silent, artifacts: &Checkpoints };
+        let context =
+            FitContext { seed: 3, device: Device::Cpu, progress: &Silent, artifacts: &Checkpoints, pretraining: None };
         let before = BYTES.load(Ordering::Relaxed);
         PEAK.store(before, Ordering::Relaxed);
         let examples = |rows| Examples { features: &features, rows };

@@ -61,7 +61,8 @@ impl Classical {
             let rows: Vec<usize> = (0..features.len()).collect();
             let training = Examples { features: &features, rows: &rows };
             let validation = Examples { features: &features, rows: &[] };
-            let context = FitContext { seed, device: Device::Cpu, progress: &Silent, artifacts: &NoArtifacts };
+            let context =
+                FitContext { seed, device: Device::Cpu, progress: &Silent, artifacts: &NoArtifacts, pretraining: None };
             let report = model.fit(training, validation, &context).map_err(raised)?;
             Ok(Self { model: Mutex::new(model), classes, notes: report.notes })
         })

@@ -76,7 +76,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::experiment::{self, LADDER, LadderOverrides, Overrides, Record};
-use crate::model::{ModelKind, elmo};
+use crate::model::ModelKind;
 use crate::project::experiment_file;
 use crate::runs::find_run;
 
@@ -147,7 +147,7 @@ enum Command {
     Report(report::ReportArguments),
     /// Run the fast and the reference implementation of every model on the same flows and compare them.
     VerifyModels(verify_models::VerifyModelsArguments),
-    /// Pre-train an ELMo on captures, without labels, and write it to a file for use in experiments.
+    /// Pre-train a model on captures, without labels, and write it to a file for use in experiments.
     Pretrain(pretrain::PretrainArguments),
     /// Write the flows of captures or of an experiment as a table, with statistics and first bytes.
     Features(features::FeaturesArguments),
@@ -211,7 +211,7 @@ fn models_help() -> String {
 fn with_models(text: &str) -> String {
     let mut names = ModelKind::all().map(ModelKind::name);
     let (model, other) = (names.next().unwrap_or_default(), names.next().unwrap_or_default());
-    text.replace("{MODEL}", model).replace("{OTHER}", other).replace("{ELMO}", elmo::MODEL)
+    text.replace("{MODEL}", model).replace("{OTHER}", other).replace("{ELMO}", ModelKind::proposed().name())
 }
 
 /// Files refer to flows by 32-bit numbers.

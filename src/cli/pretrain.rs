@@ -1,4 +1,4 @@
-//! `etcbench pretrain`: pre-trains an ELMo and writes it to a file for use in experiments.
+//! `etcbench pretrain`: pre-trains a model and writes it to a file for use in experiments.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,8 +23,9 @@ use crate::{dataset, storage};
   etcbench run experiments/table2.toml --variants without_shortcuts --seeds 3, --set model.{ELMO}.elmo.pretrained=elmo.safetensors
 
 For datasets, all captures are read, without labels. For an experiment, the training part of one variant, seed and
-fold and the datasets of model.{ELMO}.elmo.corpus, except what contains its validation and test flows. An experiment
-that uses the file refuses it if it has seen flows to be tested. experiments/README.md documents what is compared."))]
+fold and the datasets of the model's corpus, such as model.{ELMO}.elmo.corpus, except what contains its
+validation and test flows. An experiment that uses the file refuses it if it has seen flows to be tested.
+experiments/README.md documents what is compared."))]
 pub(super) struct PretrainArguments {
     /// Datasets, or one experiment, such as table2, or its file.
     #[arg(value_name = "DATASET|EXPERIMENT", required_unless_present = "show")]
@@ -32,10 +33,13 @@ pub(super) struct PretrainArguments {
     /// The file to write.
     #[arg(short, long, value_name = "FILE", required_unless_present = "show")]
     output: Option<PathBuf>,
-    /// Print the card of a pre-trained ELMo's file as JSON, and exit.
+    /// Print the card of a pre-trained model's file as JSON, and exit.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["what", "output"])]
     show: Option<PathBuf>,
-    /// With datasets: use the flows, features and ELMo of this experiment; the defaults otherwise.
+    /// The model to pre-train; by default the paper's, or the only one of the experiment that is pre-trained.
+    #[arg(long, value_name = "NAME", conflicts_with = "show")]
+    model: Option<String>,
+    /// With datasets: use the flows, features and model of this experiment; the defaults otherwise.
     #[arg(long, value_name = "EXPERIMENT")]
     like: Option<String>,
     /// With an experiment: use this dataset instead of the file's. Repeat for several.
@@ -73,7 +77,7 @@ pub(super) struct PretrainArguments {
 /// Pre-trains and writes the file, or shows the card of one.
 pub(super) fn pretrain(project: &Path, arguments: &PretrainArguments) -> anyhow::Result<Verdict> {
     if let Some(path) = &arguments.show {
-        say!("{}", experiment::show_elmo(path)?);
+        say!("{}", experiment::show_pretrained(path)?);
         return Ok(Verdict::Done);
     }
     let output = arguments.output.as_ref().context("name the file to write with -o")?;
@@ -95,30 +99,31 @@ pub(super) fn pretrain(project: &Path, arguments: &PretrainArguments) -> anyhow:
         memory_limit: None,
     };
     let progress = progress::for_standard_error();
-    let elmo = match of_experiment {
+    let model = arguments.model.as_deref();
+    let pretrained = match of_experiment {
         Some(experiment) => {
             anyhow::ensure!(
                 arguments.like.is_none(),
                 "--like is for datasets; {} has its own settings",
                 experiment.name
             );
-            experiment::pretrain_experiment(&experiment, arguments.fold, &settings, progress.as_ref())?
+            experiment::pretrain_experiment(&experiment, model, arguments.fold, &settings, progress.as_ref())?
         }
         None => {
             let PretrainArguments { what, like, data, size, variants, assignments, seed, fold, .. } = arguments;
             anyhow::ensure!(data.is_empty() && *fold == 0, "--data and --fold are for an experiment, not for datasets");
             let recipe = match like {
-                Some(name) => Recipe::of_experiment(&read(project, name, arguments)?)?,
+                Some(name) => Recipe::of_experiment(&read(project, name, arguments)?, model)?,
                 None => {
                     anyhow::ensure!(size.is_none() && variants.is_empty(), "--size and --variants require --like");
-                    Recipe::of_assignments(assignments)?
+                    Recipe::of_assignments(model, assignments)?
                 }
             };
             experiment::pretrain_datasets(&recipe, what, seed.unwrap_or(0), &settings, progress.as_ref())?
         }
     };
-    storage::write_whole(output, &elmo.to_bytes()?).with_context(|| written_to.clone())?;
-    say!("{written_to}: {}", elmo.summary());
+    storage::write_whole(output, &pretrained.to_bytes()?).with_context(|| written_to.clone())?;
+    say!("{written_to}: {}", pretrained.summary());
     Ok(Verdict::Done)
 }
 

@@ -168,7 +168,8 @@ fn sound_model(name: &str) -> Vec<u8> {
     let parameters = parameters.parse().unwrap();
     let spec = ModelSpec { kind, input: Input::Bytes, implementation: Implementation::Fast, parameters };
     let mut model = build(&spec).unwrap();
-    let context = FitContext { seed: 1, device: Device::Cpu, progress: &Silent, artifacts: &NoArtifacts };
+    let context =
+        FitContext { seed: 1, device: Device::Cpu, progress: &Silent, artifacts: &NoArtifacts, pretraining: None };
     let rows: Vec<usize> = (0..8).collect();
     let examples = |rows| Examples { features: &features, rows };
     model.fit(examples(&rows), examples(&[]), &context).unwrap();

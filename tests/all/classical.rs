@@ -119,7 +119,8 @@ impl<'a> Case<'a> {
         let parameters = parameters.parse().unwrap();
         let kind = ModelKind::named(model).expect("a model of the table");
         let mut model = build(&ModelSpec { kind, input: self.input(), implementation, parameters })?;
-        let context = FitContext { seed: 11, device: Device::Cpu, progress: &Silent, artifacts: &NoArtifacts };
+        let context =
+            FitContext { seed: 11, device: Device::Cpu, progress: &Silent, artifacts: &NoArtifacts, pretraining: None };
         let report = model.fit(self.examples(&self.training), self.examples(&self.validation), &context)?;
         Ok((model, report))
     }

@@ -49,6 +49,7 @@ const CHANGES: &[(&str, bool, Again)] = &[
     ("feature.masks=[\"ports\"]", false, Bytes),
     ("feature.sequences.packets=25", true, All),
     ("feature.sequences.transformation=\"none\"", false, Sequences),
+    ("feature.sequences.times=false", false, Sequences),
     ("feature.flowpic.resolution=20", false, Model("flowpic_cnn")),
     ("feature.flowpic.window=1.0", false, Model("flowpic_cnn")),
     ("feature.flowpic.packets=9", false, Model("flowpic_cnn")),
@@ -150,6 +151,7 @@ const CHANGES: &[(&str, bool, Again)] = &[
         false,
         Model("attention_lstm"),
     ),
+    ("model.attention_lstm.elmo.unlabelled=true", false, Model("attention_lstm")),
     ("model.attention_lstm.elmo.pretrained=\"elmo.safetensors\"", false, Model("attention_lstm")),
     (
         "model.attention_lstm.elmo.pretrained=\"elmo.safetensors\";model.attention_lstm.elmo.accept_seen=true",
@@ -197,6 +199,19 @@ const CHANGES: &[(&str, bool, Again)] = &[
     ("model.byte_transformer.pretraining_batch=3", false, Model("byte_transformer")),
     ("model.byte_transformer.pretraining_learning_rate=0.01", false, Model("byte_transformer")),
     ("model.byte_transformer.mask_ratio=0.25", false, Model("byte_transformer")),
+    ("model.byte_transformer.corpus=[\"other\"]", false, Model("byte_transformer")),
+    (
+        "model.byte_transformer.corpus=[\"other\"];model.byte_transformer.corpus_flows=5",
+        false,
+        Model("byte_transformer"),
+    ),
+    ("model.byte_transformer.unlabelled=true", false, Model("byte_transformer")),
+    ("model.byte_transformer.pretrained=\"transformer.safetensors\"", false, Model("byte_transformer")),
+    (
+        "model.byte_transformer.pretrained=\"transformer.safetensors\";model.byte_transformer.accept_seen=true",
+        false,
+        Model("byte_transformer"),
+    ),
     ("model.byte_transformer.layer_rate_divisor=2.0", false, Model("byte_transformer")),
     ("model.byte_transformer.epochs=1", false, Model("byte_transformer")),
     ("model.byte_transformer.batch=5", false, Model("byte_transformer")),
@@ -334,7 +349,7 @@ fn a_changed_key_runs_the_right_stages_again_and_only_those() {
     assert_eq!((computed(&first, "flows"), computed(&first, "fits")), (1, 15));
     assert_eq!((computed(&first, "elmo_pretraining"), computed(&first, "encoding")), (1, 2));
     assert_eq!(computed(&first, "masked_pretraining"), 1);
-    let recipe = Recipe::of_experiment(&first.experiment).unwrap();
+    let recipe = Recipe::of_experiment(&first.experiment, Some("attention_lstm")).unwrap();
     let elmo = experiment::pretrain_datasets(&recipe, &["other".to_owned()], 3, &bench.settings, &Silent).unwrap();
     bench.project.write("elmo.safetensors", elmo.to_bytes().unwrap());
     // Another file with the same name is a different ELMo.
@@ -342,6 +357,9 @@ fn a_changed_key_runs_the_right_stages_again_and_only_those() {
     assert_eq!(computed(&bench.run(pretrained), "fits"), 1);
     let elmo = experiment::pretrain_datasets(&recipe, &["other".to_owned()], 4, &bench.settings, &Silent).unwrap();
     bench.project.write("elmo.safetensors", elmo.to_bytes().unwrap());
+    let recipe = Recipe::of_experiment(&first.experiment, Some("byte_transformer")).unwrap();
+    let flows = experiment::pretrain_datasets(&recipe, &["other".to_owned()], 3, &bench.settings, &Silent).unwrap();
+    bench.project.write("transformer.safetensors", flows.to_bytes().unwrap());
     for &(assignments, flows, again) in CHANGES {
         let run = bench.run(assignments);
         assert_eq!(computed(&run, "flows") > 0, flows, "{assignments}: flows");
@@ -360,12 +378,14 @@ fn a_changed_key_runs_the_right_stages_again_and_only_those() {
             let key = assignments.split('.').nth(2).unwrap_or_default().split('=').next().unwrap_or_default();
             let network =
                 ["patch", "embedding", "layers", "heads", "feed_forward", "dropout", "mask_ratio", "weight_decay"];
-            let trains = network.contains(&key) || key.starts_with("pretraining_");
+            let trains = network.contains(&key) || key.starts_with("pretraining_") || key == "corpus";
             assert_eq!(computed(&run, "masked_pretraining") > 0, trains, "{assignments}");
         }
         let elmo = computed(&run, "elmo_pretraining") > 0;
         if again == Model("attention_lstm") {
-            let trains = assignments.contains(".elmo.") && !assignments.contains(".elmo.pretrained");
+            // No labels are left out here, so `unlabelled` adds no packets.
+            let same = [".elmo.pretrained", ".elmo.unlabelled"].iter().any(|key| assignments.contains(key));
+            let trains = assignments.contains(".elmo.") && !same;
             assert_eq!(elmo, trains, "{assignments}: ELMo");
         } else if !matches!(again, All | Bytes) {
             assert!(!elmo, "{assignments}: ELMo");

@@ -1,20 +1,32 @@
-//! The packets that an ELMo is pre-trained on in addition to those of the training part: drawn from unlabelled flows,
-//! excluding anything that would reveal flows held out for testing and early stopping.
+//! The samples, packets or flows, that a model is pre-trained on in addition to those of the training part: drawn from
+//! unlabelled flows, excluding anything that would reveal flows held out for testing and early stopping.
 //!
 //! A flow is excluded if it belongs to the same capture (by SHA-256) as a held-out flow, unless it is in the training
 //! part, whose captures a split may share. From all other flows, including those of the training part, a packet is
 //! excluded if its bytes equal those of a held-out flow's packet: either as the model reads them, or as recorded from
-//! the IP header on, truncated to the same length. So the corpus contains no held-out flow, and no packet of one.
+//! the IP header on, truncated to the same length. So the corpus contains no held-out flow, and no packet of one. If
+//! samples are flows, all packets that are read count together: many flows begin with the same packets.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use rand::seq::index::sample;
+use rand::seq::index;
 use rayon::prelude::*;
 
 use etcbench_dataset::LabelledFlow;
 use etcbench_feature::{PAD, TokenArray, TokenError, TokenOptions, shown_packets, tokenize};
-use etcbench_model::elmo::{Corpus, CorpusPart, Excluded, Pretraining, SeenCapture, SeenPackets, content_hash};
+use etcbench_model::pretraining::{
+    Corpus, CorpusPart, Excluded, Pretraining, Sample, SeenCapture, SeenSamples, content_hash,
+};
 use etcbench_storage::seed;
+
+/// What is read of a flow, and what part of it is a sample.
+#[derive(Clone, Copy)]
+pub(super) struct Reading<'a> {
+    /// The bytes that are read.
+    pub tokens: &'a TokenOptions,
+    /// A packet or a flow.
+    pub sample: Sample,
+}
 
 /// A dataset, or the training part.
 pub(super) struct Source<'a> {
@@ -26,7 +38,7 @@ pub(super) struct Source<'a> {
     pub is_training: bool,
 }
 
-/// A flow that packets may be drawn from.
+/// A flow that samples may be drawn from.
 #[derive(Clone, Copy)]
 pub(super) struct SourceFlow<'a> {
     /// The flow.
@@ -44,8 +56,8 @@ pub(super) struct SourceFlow<'a> {
 pub(super) struct HeldOut<'a> {
     /// SHA-256 of the captures of held-out flows.
     pub captures: HashSet<&'a str>,
-    /// Hashes of their packets.
-    packets: SeenPackets,
+    /// Hashes of their samples.
+    samples: SeenSamples,
 }
 
 impl<'a> HeldOut<'a> {
@@ -53,56 +65,73 @@ impl<'a> HeldOut<'a> {
     ///
     /// # Errors
     /// Token options without tokens.
-    pub(crate) fn of(flows: &[SourceFlow<'a>], tokens: &TokenOptions) -> Result<Self, TokenError> {
+    pub(crate) fn of(flows: &[SourceFlow<'a>], reading: Reading<'_>) -> Result<Self, TokenError> {
         let mut held_out = Self { captures: flows.iter().map(|flow| flow.sha256).collect(), ..Self::default() };
-        for packet in hashes(flows, tokens)?.into_iter().flatten() {
-            held_out.packets.recorded.insert(packet.recorded);
-            held_out.packets.read.insert(packet.read);
+        for sample in hashes(flows, reading)?.into_iter().flatten() {
+            held_out.samples.recorded.insert(sample.recorded);
+            held_out.samples.read.insert(sample.read);
         }
         Ok(held_out)
     }
 
-    fn has(&self, packet: PacketHash) -> bool {
-        self.packets.read.contains(&packet.read) || self.packets.recorded.contains(&packet.recorded)
+    fn has(&self, sample: SampleHash) -> bool {
+        self.samples.read.contains(&sample.read) || self.samples.recorded.contains(&sample.recorded)
     }
 }
 
-/// Hashes of a packet's bytes, as far as a model may read them.
+/// Hashes of a sample's bytes, as far as a model may read them.
 #[derive(Clone, Copy)]
-pub(super) struct PacketHash {
+pub(super) struct SampleHash {
     /// The first M bytes from the IP header on, as recorded.
     pub recorded: u64,
     /// The tokens, masked and starting at `packet_start`.
     pub read: u64,
+    /// Number of packets.
+    packets: u64,
 }
 
-/// Returns the hashes of the packets that have tokens, for every flow.
-pub(super) fn hashes(flows: &[SourceFlow<'_>], tokens: &TokenOptions) -> Result<Vec<Vec<PacketHash>>, TokenError> {
+/// Returns the hashes of the samples that have tokens, for every flow.
+pub(super) fn hashes(
+    flows: &[SourceFlow<'_>],
+    Reading { tokens, sample }: Reading<'_>,
+) -> Result<Vec<Vec<SampleHash>>, TokenError> {
     let of_flow = |flow: &SourceFlow<'_>| {
         let mut row = vec![PAD; tokens.packets * tokens.bytes];
         tokenize(&flow.flow.flow, tokens, &mut row)?;
-        let packets = shown_packets(&flow.flow.flow, tokens).zip(row.chunks_exact(tokens.bytes));
-        let hash = packets.map(|(packet, tokens)| PacketHash {
-            recorded: content_hash(&packet.bytes[..packet.bytes.len().min(tokens.len())]),
-            read: content_hash(bytemuck::cast_slice::<u16, u8>(tokens)),
-        });
-        Ok(hash.collect())
+        let recorded = shown_packets(&flow.flow.flow, tokens)
+            .map(|packet| content_hash(&packet.bytes[..packet.bytes.len().min(tokens.bytes)]));
+        let read = row.chunks_exact(tokens.bytes).map(|tokens| content_hash(bytemuck::cast_slice::<u16, u8>(tokens)));
+        let packets = recorded.zip(read).map(|(recorded, read)| SampleHash { recorded, read, packets: 1 });
+        let packets: Vec<SampleHash> = packets.collect();
+        Ok(match sample {
+            Sample::Packet => packets,
+            Sample::Flow => whole(&packets).into_iter().collect(),
+        })
     };
     flows.par_iter().map(of_flow).collect()
 }
 
-/// A corpus, with the information for a model card.
-pub(super) struct Drawn {
-    /// The packets.
-    pub corpus: Corpus,
-    /// The captures of the packets.
-    pub captures: Vec<SeenCapture>,
-    /// The hashes of the packets.
-    pub seen: SeenPackets,
+/// Returns the hash of a flow's packets together; `None` without any.
+fn whole(packets: &[SampleHash]) -> Option<SampleHash> {
+    let hash = |of: fn(&SampleHash) -> u64| {
+        content_hash(&packets.iter().flat_map(|packet| of(packet).to_le_bytes()).collect::<Vec<_>>())
+    };
+    let (recorded, read) = (hash(|packet| packet.recorded), hash(|packet| packet.read));
+    (!packets.is_empty()).then_some(SampleHash { recorded, read, packets: packets.len() as u64 })
 }
 
-/// Draws at most `most` packets from the sources, excluding held-out data, as evenly from each source as they have
-/// packets, in the order of sources, flows and packets. A capture that occurs in several datasets is used in the first
+/// A corpus, with the information for a model card.
+pub(super) struct Drawn {
+    /// The samples.
+    pub corpus: Corpus,
+    /// The captures of the samples.
+    pub captures: Vec<SeenCapture>,
+    /// The hashes of the samples.
+    pub seen: SeenSamples,
+}
+
+/// Draws at most `most` samples from the sources, excluding held-out data, as evenly from each source as they have
+/// samples, in the order of sources, flows and packets. A capture that occurs in several datasets is used in the first
 /// of them.
 ///
 /// # Errors
@@ -110,10 +139,11 @@ pub(super) struct Drawn {
 pub(super) fn draw(
     sources: &[Source<'_>],
     held_out: &HeldOut<'_>,
-    tokens: &TokenOptions,
+    reading: Reading<'_>,
     most: usize,
     seed: u64,
 ) -> Result<Drawn, TokenError> {
+    let Reading { tokens, sample } = reading;
     let number = |flow: &SourceFlow<'_>| flow.flow.provenance.number;
     let training: HashSet<(&str, u32)> = sources
         .iter()
@@ -140,14 +170,14 @@ pub(super) fn draw(
             }
             flows.push(*flow);
         }
-        // Flow index, packet index and hash.
+        // Flow index, sample index and hash.
         let mut left = Vec::new();
-        for (flow, packets) in hashes(&flows, tokens)?.into_iter().enumerate() {
-            for (packet, hash) in packets.into_iter().enumerate() {
+        for (flow, samples) in hashes(&flows, reading)?.into_iter().enumerate() {
+            for (place, hash) in samples.into_iter().enumerate() {
                 if held_out.has(hash) {
-                    excluded.packets += 1;
+                    excluded.packets += hash.packets;
                 } else {
-                    left.push((flow, packet, hash));
+                    left.push((flow, place, hash));
                 }
             }
         }
@@ -156,35 +186,38 @@ pub(super) fn draw(
 
     let available: Vec<usize> = candidates.iter().map(|(_, left)| left.len()).collect();
     let shares = shares(&available, most);
+    let packets = sample.packets(tokens.packets);
     let mut drawn = Drawn {
         corpus: Corpus {
-            tokens: TokenArray { packets: 1, bytes: tokens.bytes, values: Vec::new() },
+            tokens: TokenArray { packets, bytes: tokens.bytes, values: Vec::new() },
             pretraining: Pretraining { parts: Vec::new(), excluded, file: None },
         },
         captures: Vec::new(),
-        seen: SeenPackets::default(),
+        seen: SeenSamples::default(),
     };
-    drawn.corpus.tokens.values.reserve_exact(shares.iter().sum::<usize>() * tokens.bytes);
+    let size = packets * tokens.bytes;
+    drawn.corpus.tokens.values.reserve_exact(shares.iter().sum::<usize>() * size);
     let mut row = vec![PAD; tokens.packets * tokens.bytes];
     for ((source, (flows, left)), share) in sources.iter().zip(candidates).zip(shares) {
         let mut places: Vec<usize> = if share == left.len() {
             (0..share).collect()
         } else {
             let mut generator = seed::generator(seed, &format!("corpus/{}", source.name));
-            sample(&mut generator, left.len(), share).into_vec()
+            index::sample(&mut generator, left.len(), share).into_vec()
         };
         places.sort_unstable();
         let mut flows_drawn = BTreeSet::new();
+        let mut packets_drawn = 0;
         let mut captures: Vec<SeenCapture> = Vec::new();
         let mut place_of: HashMap<&str, usize> = HashMap::new();
         for place in places {
-            let (index, packet, hash) = left[place];
-            let flow = flows[index];
-            let is_new = flows_drawn.insert(index);
+            let (number, within, hash) = left[place];
+            let flow = flows[number];
+            let is_new = flows_drawn.insert(number);
             if is_new {
                 tokenize(&flow.flow.flow, tokens, &mut row)?;
             }
-            drawn.corpus.tokens.values.extend_from_slice(&row[packet * tokens.bytes..(packet + 1) * tokens.bytes]);
+            drawn.corpus.tokens.values.extend_from_slice(&row[within * size..(within + 1) * size]);
             drawn.seen.recorded.insert(hash.recorded);
             drawn.seen.read.insert(hash.read);
             let at = *place_of.entry(flow.sha256).or_insert_with(|| {
@@ -197,14 +230,15 @@ pub(super) fn draw(
                 });
                 captures.len() - 1
             });
-            captures[at].packets += 1;
+            captures[at].packets += hash.packets;
+            packets_drawn += hash.packets;
             captures[at].flows += u64::from(is_new);
         }
         drawn.corpus.pretraining.parts.push(CorpusPart {
             name: source.name.to_owned(),
             captures: captures.len() as u64,
             flows: flows_drawn.len() as u64,
-            packets: share as u64,
+            packets: packets_drawn,
             left_over: (left.len() - share) as u64,
         });
         drawn.captures.extend(captures);
@@ -212,7 +246,7 @@ pub(super) fn draw(
     Ok(drawn)
 }
 
-/// Divides `most` evenly: a source with fewer packets than its share contributes all of them, and the others share the
+/// Divides `most` evenly: a source with fewer samples than its share contributes all of them, and the others share the
 /// rest.
 fn shares(available: &[usize], most: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..available.len()).collect();

@@ -50,6 +50,10 @@ fn tokens() -> TokenOptions {
     TokenOptions { packets: 3, bytes: 32, masks: vec![Mask::IpAddresses], ..TokenOptions::default() }
 }
 
+fn packets_of(tokens: &TokenOptions) -> Reading<'_> {
+    Reading { tokens, sample: Sample::Packet }
+}
+
 /// Returns the byte that distinguishes packets as read, for every packet of a corpus.
 fn read(drawn: &Drawn) -> Vec<u16> {
     drawn.corpus.tokens.values.chunks_exact(32).map(|packet| packet[30]).collect()
@@ -69,8 +73,8 @@ fn captures_and_equal_packets_are_kept_out_and_counted() {
         // The same capture under another name contributes nothing twice.
         Source { flows: vec![SourceFlow { dataset: "e", ..of(&equal) }], ..source("second", &[], false) },
     ];
-    let held_out = HeldOut::of(&[of(&tested)], &tokens()).unwrap();
-    let drawn = draw(&sources, &held_out, &tokens(), 100, 0).unwrap();
+    let held_out = HeldOut::of(&[of(&tested)], packets_of(&tokens())).unwrap();
+    let drawn = draw(&sources, &held_out, packets_of(&tokens()), 100, 0).unwrap();
     // N is 3, so the fourth packet is not read.
     assert_eq!(read(&drawn), [3, 5, 6]);
     let Pretraining { parts, excluded, .. } = &drawn.corpus.pretraining;
@@ -93,11 +97,11 @@ fn packets_recorded_alike_are_kept_out_however_they_are_masked() {
     let mut copied = flow(1, 0, &[(9, 1), (9, 2)]);
     copied.flow.start = 5;
     copied.flow.five_tuple.source = "10.0.0.9:9".parse().unwrap();
-    let [own] = &hashes(&[of(&tested)], &options).unwrap()[..] else { panic!("one flow") };
-    let other = &hashes(&[of(&copied)], &options).unwrap()[0];
+    let [own] = &hashes(&[of(&tested)], packets_of(&options)).unwrap()[..] else { panic!("one flow") };
+    let other = &hashes(&[of(&copied)], packets_of(&options)).unwrap()[0];
     assert!(own[0].recorded == other[0].recorded && own[0].read != other[0].read);
-    let held_out = HeldOut::of(&[of(&tested)], &options).unwrap();
-    let drawn = draw(&[source("first", &[&copied], false)], &held_out, &options, 100, 0).unwrap();
+    let held_out = HeldOut::of(&[of(&tested)], packets_of(&options)).unwrap();
+    let drawn = draw(&[source("first", &[&copied], false)], &held_out, packets_of(&options), 100, 0).unwrap();
     assert_eq!(read(&drawn), [2]);
 }
 
@@ -107,10 +111,44 @@ fn headers_outside_the_input_are_compared_only_as_recorded() {
     let tested = flow(0, 0, &[(1, 1)]);
     let drawn = |masked, read| {
         let other = flow(1, 0, &[(masked, read)]);
-        let held_out = HeldOut::of(&[of(&tested)], &options).unwrap();
-        draw(&[source("first", &[&other], false)], &held_out, &options, 100, 0).unwrap().corpus.pretraining.packets()
+        let held_out = HeldOut::of(&[of(&tested)], packets_of(&options)).unwrap();
+        draw(&[source("first", &[&other], false)], &held_out, packets_of(&options), 100, 0)
+            .unwrap()
+            .corpus
+            .pretraining
+            .packets()
     };
     assert_eq!([drawn(1, 1), drawn(2, 1), drawn(1, 2)], [0, 0, 1]);
+}
+
+#[test]
+fn whole_flows_are_kept_out_only_if_all_their_packets_are_the_same() {
+    let tokens = tokens();
+    let reading = Reading { tokens: &tokens, sample: Sample::Flow };
+    let tested = flow(0, 0, &[(1, 1), (1, 2)]);
+    let trained = flow(0, 1, &[(2, 3), (2, 1)]);
+    // The same packets with other addresses, which are masked; the same first packet; packets in another order; and a
+    // flow that differs only in a packet that is not read.
+    let equal = flow(1, 0, &[(4, 1), (4, 2)]);
+    let longer = flow(1, 1, &[(4, 1), (4, 2), (4, 3), (4, 4)]);
+    let other = flow(2, 0, &[(4, 2), (4, 1)]);
+    let beside = flow(0, 2, &[(3, 4)]);
+    let sources = [source(TRAINING, &[&trained], true), source("first", &[&equal, &longer, &other, &beside], false)];
+    let held_out = HeldOut::of(&[of(&tested)], reading).unwrap();
+    let drawn = draw(&sources, &held_out, reading, 100, 0).unwrap();
+    assert_eq!((drawn.corpus.tokens.packets, drawn.corpus.tokens.rows()), (3, 3));
+    assert_eq!(read(&drawn), [3, 1, PAD, 1, 2, 3, 2, 1, PAD]);
+    let Pretraining { parts, excluded, .. } = &drawn.corpus.pretraining;
+    assert_eq!(*excluded, Excluded { captures: 1, flows: 1, packets: 2 });
+    let counts: Vec<[u64; 4]> =
+        parts.iter().map(|part| [part.captures, part.flows, part.packets, part.left_over]).collect();
+    assert_eq!(counts, [[1, 1, 2, 0], [2, 2, 5, 0]]);
+    assert_eq!((drawn.seen.read.len(), drawn.seen.recorded.len()), (3, 3));
+
+    let held_out = HeldOut::of(&[of(&longer)], reading).unwrap();
+    let again = flow(2, 1, &[(5, 1), (5, 2), (5, 3)]);
+    let drawn = draw(&[source("first", &[&again, &equal], false)], &held_out, reading, 1, 0).unwrap();
+    assert_eq!(drawn.corpus.tokens.rows(), 0, "the fourth packet is not read, and the other is of the same capture");
 }
 
 #[test]
@@ -151,9 +189,9 @@ proptest! {
             .collect();
         let all: Vec<&LabelledFlow> = flows.iter().collect();
         let sources = [source(TRAINING, &training_flows, true), source("all", &all, false)];
-        let held_out = HeldOut::of(&held_out_flows, &tokens()).unwrap();
-        let drawn = draw(&sources, &held_out, &tokens(), most, seed).unwrap();
-        prop_assert_eq!(&draw(&sources, &held_out, &tokens(), most, seed).unwrap().corpus.tokens, &drawn.corpus.tokens);
+        let held_out = HeldOut::of(&held_out_flows, packets_of(&tokens())).unwrap();
+        let drawn = draw(&sources, &held_out, packets_of(&tokens()), most, seed).unwrap();
+        prop_assert_eq!(&draw(&sources, &held_out, packets_of(&tokens()), most, seed).unwrap().corpus.tokens, &drawn.corpus.tokens);
 
         // Reference without hashes: compare the bytes that are read, and the captures.
         let mut tested = HashSet::new();

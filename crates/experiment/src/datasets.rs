@@ -7,6 +7,7 @@ use super::run::Settings;
 use super::{Experiment, ExperimentError};
 use etcbench_dataset as dataset;
 use etcbench_dataset::{Dataset, DatasetDefinition};
+use etcbench_model::pretraining::Pretrainable;
 use etcbench_storage::declarative;
 use etcbench_storage::progress::Progress;
 use etcbench_storage::{Turn, WholeFolder, is_file_or_stock};
@@ -47,12 +48,12 @@ pub(super) fn find_labelled(experiment: &Experiment, name: &str, project: &Path)
     if dataset.definition.is_labelled() {
         return Ok(dataset);
     }
+    let corpora: Vec<String> = Pretrainable::all().map(|model| model.key("corpus")).collect();
     Err(ExperimentError::UnknownDataset {
         name: name.to_owned(),
         problem: format!(
-            "its captures have no labels, so they cannot be classified; use it in model.{}.elmo.corpus, which \
-             requires none",
-            etcbench_model::elmo::MODEL
+            "its captures have no labels, so they cannot be classified; use it in {}, which requires none",
+            corpora.join(" or ")
         ),
     })
 }

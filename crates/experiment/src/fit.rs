@@ -9,8 +9,8 @@ use super::measure::{Cost, measured};
 use etcbench_evaluate::Metrics;
 use etcbench_feature::FeatureSet;
 use etcbench_model as model;
-use etcbench_model::elmo::ElmoSource;
 use etcbench_model::external::Usage;
+use etcbench_model::pretraining::PretrainingSource;
 use etcbench_model::{ArtifactStore, Device, Examples, FitContext, FitReport, ModelError, ModelSpec};
 use etcbench_split::Split;
 use etcbench_storage::progress::Progress;
@@ -73,20 +73,21 @@ pub(crate) struct FitRequest<'a> {
     pub device: Device,
 }
 
-/// Fits, predicts and measures, with the ELMo from `elmo` if it is not pre-trained on the training part alone. The
-/// second value contains the bytes of the stored model.
+/// Fits, predicts and measures; the model is pre-trained on `source` if that is not the training part alone. The second
+/// value contains the bytes of the stored model.
 ///
 /// # Errors
 /// Any error of the model about its parameters, the data or its training.
 pub(super) fn fit(
     request: &FitRequest<'_>,
-    elmo: Option<ElmoSource>,
+    source: Option<PretrainingSource>,
     artifacts: &dyn ArtifactStore,
     progress: &dyn Progress,
 ) -> Result<(FitOutcome, Vec<u8>), ExperimentError> {
-    let mut classifier = model::build_on(request.spec, elmo)?;
+    let mut classifier = model::build(request.spec)?;
     let examples = |rows| Examples { features: request.features, rows };
-    let context = FitContext { seed: request.seed, device: request.device, progress, artifacts };
+    let pretraining = source.as_ref();
+    let context = FitContext { seed: request.seed, device: request.device, progress, artifacts, pretraining };
     let (report, fit) =
         measured(|| classifier.fit(examples(request.training), examples(&request.split.validation), &context));
     let mut report = report?;
@@ -122,13 +123,14 @@ pub(super) fn fit(
 /// Any other error of the model about its parameters or the data.
 pub(super) fn validation_score(
     request: &FitRequest<'_>,
-    elmo: Option<ElmoSource>,
+    source: Option<PretrainingSource>,
     artifacts: &dyn ArtifactStore,
     progress: &dyn Progress,
 ) -> Result<Option<f64>, ExperimentError> {
-    let mut classifier = model::build_on(request.spec, elmo)?;
+    let mut classifier = model::build(request.spec)?;
     let examples = |rows| Examples { features: request.features, rows };
-    let context = FitContext { seed: request.seed, device: request.device, progress, artifacts };
+    let pretraining = source.as_ref();
+    let context = FitContext { seed: request.seed, device: request.device, progress, artifacts, pretraining };
     let validation = examples(&request.split.validation);
     match classifier.fit(examples(request.training), validation, &context) {
         Ok(_) => {}

@@ -106,7 +106,7 @@ pub(super) fn load_unlabelled(
         let has = if definition.features.is_some() { "feature files but no packets" } else { "no packet bytes" };
         return Err(ExperimentError::UnknownDataset {
             name: name.to_owned(),
-            problem: format!("it has {has}, so an ELMo cannot be pre-trained on it"),
+            problem: format!("it has {has}, so no model can be pre-trained on it"),
         });
     }
     load_datasets(&[Dataset { definition: definition.without_labels(), folder }], options, settings, progress)

@@ -97,8 +97,9 @@ fn require_no_times(variant: &Variant) -> Result<(), ExperimentError> {
     }
     if variant.reads_packet_times {
         return problem(
-            "input = \"sequences\" or \"flowpic\" and packet_metadata = [\"time\"] read them; use input = \"bytes\" or \
-             \"statistics\", and only \"length\" and \"direction\" as metadata",
+            "input = \"sequences\" or \"flowpic\" and packet_metadata = [\"time\"] read them; set \
+             feature.sequences.times = false, remove models that read \"flowpic\", and use only \"length\" and \
+             \"direction\" as metadata",
         );
     }
     Ok(())

@@ -65,7 +65,7 @@ pub use plan::{
     Plan, PlanOptions, PlannedRun, PlannedUnit, Submission, UnitRecord, UnitState, host, plan_names, plans_folder,
 };
 pub use prepare::divide;
-pub use pretrain::{PretrainedElmo, Recipe, pretrain_datasets, pretrain_experiment, show_elmo};
+pub use pretrain::{PretrainedModel, Recipe, pretrain_datasets, pretrain_experiment, show_pretrained};
 pub use provenance::Provenance;
 pub use record::{Record, RunKey};
 pub use run::{

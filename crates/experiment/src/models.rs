@@ -5,15 +5,14 @@ use std::path::Path;
 
 use super::fit::{FitRequest, fit};
 use super::flows::{flow_options, load_flows};
-use super::pretraining::{Divided, ElmoSources};
+use super::pretraining::{Divided, PretrainingSources};
 use super::run::{FittedRow, Run, Settings, SplitRun, VariantRun};
 use super::variant_fits::settings_of;
 use super::{ExperimentError, Variant};
 use etcbench_dataset::{DatasetDefinition, definition_path};
 use etcbench_flow::STATISTIC_NAMES;
-use etcbench_model::elmo::ElmoOptions;
-use etcbench_model::elmo::ElmoSource;
-use etcbench_model::{ModelDescription, ModelError, ModelSpec, elmo_options, trained_model_bytes};
+use etcbench_model::pretraining::{PretrainingSource, pretraining_keys};
+use etcbench_model::{ModelDescription, ModelError, ModelSpec, trained_model_bytes};
 use etcbench_storage::progress::Progress;
 use etcbench_storage::write_whole;
 
@@ -144,8 +143,8 @@ fn fit_again(
         device: settings.device,
     };
     progress.begin(&format!("{} {}: fitted again to be saved", row.key.model, row.key.input), 0);
-    let fitted = elmo_again(run, variant, &spec, prepared, split, settings, progress)
-        .and_then(|elmo| fit(&request, elmo, &settings.cache, progress));
+    let fitted = source_again(run, variant, &spec, prepared, split, settings, progress)
+        .and_then(|source| fit(&request, source, &settings.cache, progress));
     progress.end();
     let (outcome, model) = fitted?;
     if outcome.probabilities != row.outcome.probabilities {
@@ -161,8 +160,8 @@ fn fit_again(
     Ok(model)
 }
 
-/// Returns the source of a fit's ELMo, loaded again.
-fn elmo_again(
+/// Returns what a fit's model is pre-trained on, loaded again.
+fn source_again(
     run: &Run,
     variant: &Variant,
     spec: &ModelSpec,
@@ -170,13 +169,12 @@ fn elmo_again(
     split: &SplitRun,
     settings: &Settings,
     progress: &dyn Progress,
-) -> Result<Option<ElmoSource>, ExperimentError> {
-    let is_own = |options: ElmoOptions| options.corpus.is_empty() && options.pretrained.is_empty();
-    if elmo_options(spec)?.is_none_or(is_own) {
+) -> Result<Option<PretrainingSource>, ExperimentError> {
+    if pretraining_keys(spec)?.is_none_or(|keys| keys.is_training_only()) {
         return Ok(None);
     }
-    let elmos = ElmoSources::load(&run.experiment, std::slice::from_ref(variant), settings, progress)?;
+    let sources = PretrainingSources::load(&run.experiment, std::slice::from_ref(variant), settings, progress)?;
     let flows = &load_flows(&run.experiment, flow_options(&run.experiment, variant), settings, progress)?;
     let (features, seed) = (&prepared.features, split.seed);
-    elmos.source(variant, spec, Divided { flows, features, split: &split.split, training: &split.training, seed })
+    sources.source(variant, spec, Divided { flows, features, split: &split.split, training: &split.training, seed })
 }

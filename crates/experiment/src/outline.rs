@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::memory::{self, MemoryNeed};
 use super::prepare::{PreparedAll, prepare_all};
-use super::pretraining::ElmoSources;
+use super::pretraining::PretrainingSources;
 use super::run::{Settings, check_parameters};
 use super::tune::is_tuned;
 use super::variant_fits::VariantContext;
@@ -69,12 +69,12 @@ pub fn outline(
 ) -> Result<Outline, ExperimentError> {
     check_parameters(experiment)?;
     let PreparedAll { loaded, variants: prepared, left_out } = prepare_all(experiment, settings, progress)?;
-    let elmos = ElmoSources::load(experiment, &experiment.variants, settings, progress)?;
+    let sources = PretrainingSources::load(experiment, &experiment.variants, settings, progress)?;
     let mut outline = Outline { variants: Vec::new(), fits: Vec::new(), memory: None, left_out };
     let mut contexts = Vec::new();
     for (variant, index, variant_run) in &prepared {
-        let (flows, elmos) = (&loaded[*index], &elmos);
-        let context = VariantContext { experiment, variant, flows, elmos, settings, progress };
+        let (flows, sources) = (&loaded[*index], &sources);
+        let context = VariantContext { experiment, variant, flows, sources, settings, progress };
         let first = variant_run.splits.first();
         outline.variants.push(OutlinedVariant {
             name: variant.name.clone(),

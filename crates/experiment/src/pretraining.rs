@@ -1,5 +1,5 @@
-//! Sources of an experiment's ELMos other than the training part: the flows of their corpora and the files of
-//! pre-trained ELMos, read once for all fits. For each fit, provides its corpus, drawn without what its split holds
+//! What an experiment's models are pre-trained on other than the training part: the flows of their corpora and the files
+//! of those that were pre-trained earlier, read once for all fits. For each fit, provides its corpus, drawn without what its split holds
 //! out, or its file, unless that has seen flows that are to be tested.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::capture_facts::CaptureFacts;
-use super::corpus::{Drawn, HeldOut, Source, SourceFlow, draw, hashes};
+use super::corpus::{Drawn, HeldOut, Reading, Source, SourceFlow, draw, hashes};
 use super::flows::{Content, LoadedFlows, flow_options, load_unlabelled};
 use super::run::{Settings, VariantRun};
 use super::variant_fits::settings_of;
@@ -16,9 +16,11 @@ use super::{Experiment, ExperimentError, Variant};
 use etcbench_dataset::{LabelledFlow, Manifest};
 use etcbench_feature::FeatureSet;
 use etcbench_flow::FlowOptions;
-use etcbench_model::elmo::{ElmoFile, ElmoSource, Excluded, Pretraining, Seen, TRAINING_PART, differences};
-use etcbench_model::elmo::{ElmoOptions, MODEL};
-use etcbench_model::{ModelError, ModelSpec, elmo_options};
+use etcbench_model::pretraining::{
+    Excluded, Pretrainable, PretrainedFile, Pretraining, PretrainingKeys, PretrainingSource, Sample, Seen,
+    TRAINING_PART, pretraining_keys,
+};
+use etcbench_model::{ModelError, ModelSpec};
 use etcbench_split::Split;
 use etcbench_storage::Determinants;
 use etcbench_storage::progress::Progress;
@@ -32,17 +34,17 @@ struct CorpusFlows {
     flows: LoadedFlows,
 }
 
-/// A pre-trained ELMo with the checksum of its file.
+/// A pre-trained model with the checksum of its file.
 struct ReadFile {
-    file: Arc<ElmoFile>,
+    file: Arc<PretrainedFile>,
     sha256: String,
 }
 
-/// The sources of the ELMos of an experiment's fits.
+/// The sources of the pre-training of an experiment's fits.
 #[derive(Default)]
-pub(super) struct ElmoSources {
+pub(super) struct PretrainingSources {
     corpora: Vec<CorpusFlows>,
-    /// Pre-trained ELMos by their names in the experiment.
+    /// Pre-trained models by their names in the experiment.
     files: BTreeMap<String, ReadFile>,
 }
 
@@ -61,22 +63,41 @@ pub(super) struct Divided<'a> {
     pub seed: u64,
 }
 
-/// Returns the ELMo options of a variant's models, including the settings to be tried.
-fn elmo_options_of(experiment: &Experiment, variant: &Variant) -> Result<Vec<ElmoOptions>, ExperimentError> {
-    let mut all = Vec::new();
-    for spec in &variant.models {
-        for setting in settings_of(experiment, spec)? {
-            all.extend(elmo_options(&setting.spec)?);
-        }
+/// A model with pre-training and what its keys state about that.
+struct Stated {
+    spec: ModelSpec,
+    model: Pretrainable,
+    keys: PretrainingKeys,
+}
+
+impl Stated {
+    /// Returns `None` if the model's keys do not pre-train it.
+    fn of(spec: &ModelSpec) -> Result<Option<Self>, ExperimentError> {
+        let (model, keys) = (Pretrainable::of(spec.kind), pretraining_keys(spec)?);
+        Ok(model.zip(keys).map(|(model, keys)| Self { spec: spec.clone(), model, keys }))
     }
-    Ok(all)
+
+    /// Returns those of a variant's models, including the settings to be tried.
+    fn all_of(experiment: &Experiment, variant: &Variant) -> Result<Vec<Self>, ExperimentError> {
+        let mut all = Vec::new();
+        for spec in &variant.models {
+            for setting in settings_of(experiment, spec)? {
+                all.extend(Self::of(&setting.spec)?);
+            }
+        }
+        Ok(all)
+    }
+
+    fn refused(&self, problem: String) -> ExperimentError {
+        ModelError::Parameters { model: self.spec.kind.name().to_owned(), problem }.into()
+    }
 }
 
 /// Returns the datasets of all corpora of an experiment.
 pub(super) fn corpus_datasets(experiment: &Experiment) -> Result<Vec<String>, ExperimentError> {
     let mut names = Vec::new();
     for variant in &experiment.variants {
-        for name in elmo_options_of(experiment, variant)?.into_iter().flat_map(|options| options.corpus) {
+        for name in Stated::all_of(experiment, variant)?.into_iter().flat_map(|stated| stated.keys.corpus) {
             if !names.contains(&name) {
                 names.push(name);
             }
@@ -85,11 +106,11 @@ pub(super) fn corpus_datasets(experiment: &Experiment) -> Result<Vec<String>, Ex
     Ok(names)
 }
 
-impl ElmoSources {
+impl PretrainingSources {
     /// Reads the sources required by some variants of an experiment.
     ///
     /// # Errors
-    /// Data is missing or unusable, or a file is not a pre-trained ELMo or has other settings.
+    /// Data is missing or unusable, or a file is not a pre-trained model or has other settings.
     pub(crate) fn load(
         experiment: &Experiment,
         variants: &[Variant],
@@ -99,10 +120,10 @@ impl ElmoSources {
         let mut sources = Self::default();
         for variant in variants {
             let flow_options = flow_options(experiment, variant);
-            for options in elmo_options_of(experiment, variant)? {
-                sources.load_corpus(&options.corpus, &flow_options, settings, progress)?;
-                if !options.pretrained.is_empty() {
-                    sources.load_file(&options, variant, settings)?;
+            for stated in Stated::all_of(experiment, variant)? {
+                sources.load_corpus(&stated.keys.corpus, &flow_options, settings, progress)?;
+                if !stated.keys.pretrained.is_empty() {
+                    sources.load_file(&stated, variant, settings)?;
                 }
             }
         }
@@ -126,25 +147,32 @@ impl ElmoSources {
         Ok(())
     }
 
-    fn load_file(
-        &mut self,
-        options: &ElmoOptions,
-        variant: &Variant,
-        settings: &Settings,
-    ) -> Result<(), ExperimentError> {
-        let name = &options.pretrained;
+    fn load_file(&mut self, stated: &Stated, variant: &Variant, settings: &Settings) -> Result<(), ExperimentError> {
+        let name = &stated.keys.pretrained;
         if !self.files.contains_key(name) {
-            let (file, sha256) = ElmoFile::read(&settings.project.join(name))?;
+            let (file, sha256) = PretrainedFile::read(&settings.project.join(name))?;
             self.files.insert(name.clone(), ReadFile { file: Arc::new(file), sha256 });
         }
-        let card = &self.files[name].file.card;
-        let mut different = differences(options, &card.elmo);
+        let Stated { spec, model, .. } = stated;
+        let PretrainedFile { model: of_file, card, .. } = &*self.files[name].file;
+        let (key, of_file) = (model.key("pretrained"), of_file.kind());
+        if of_file != spec.kind {
+            return Err(stated.refused(format!(
+                "{key}: {name} has a pre-trained {}, not a pre-trained {}",
+                of_file.name(),
+                spec.kind.name()
+            )));
+        }
+        let mut different = model.differences(&spec.parameters, &card.settings)?;
         let (requested, found) = (&variant.feature, &card.tokens);
-        let mut compare = |key, requested: String, found: String| {
+        let mut compare = |key: &str, requested: String, found: String| {
             if requested != found {
-                different.push((key, requested, found));
+                different.push((key.to_owned(), requested, found));
             }
         };
+        if model.sample() == Sample::Flow {
+            compare("feature.packets", requested.packets.to_string(), found.packets.to_string());
+        }
         compare("feature.bytes", requested.bytes.to_string(), found.bytes.to_string());
         compare("feature.packet_start", json(&requested.packet_start), json(&found.packet_start));
         compare("feature.masks", json(&sorted(&requested.masks)), json(&sorted(&found.masks)));
@@ -157,8 +185,8 @@ impl ElmoSources {
         let listed = different
             .iter()
             .map(|(key, requested, found)| format!("{key} is {requested} here but {found} in the file"));
-        Err(refused(format!(
-            "elmo.pretrained: {name} was pre-trained with settings that differ from those of variant {}: {}; change \
+        Err(stated.refused(format!(
+            "{key}: {name} was pre-trained with settings that differ from those of variant {}: {}; change \
              them, or pre-train another with `etcbench pretrain`",
             variant.name,
             listed.collect::<Vec<_>>().join(", ")
@@ -181,26 +209,29 @@ impl ElmoSources {
         manifests
     }
 
-    /// Adds what determines a model's ELMo in addition to its keys and the training and validation parts, if anything.
+    /// Adds what determines a model's pre-training in addition to its keys and the training and validation parts, if anything.
     pub(crate) fn add_to(
         &self,
         facts: Determinants,
         spec: &ModelSpec,
         options: &FlowOptions,
-        test: &[usize],
+        split: &Split,
     ) -> Determinants {
-        let Ok(Some(elmo)) = elmo_options(spec) else { return facts };
-        if elmo.corpus.is_empty() && elmo.pretrained.is_empty() {
+        let Ok(Some(keys)) = pretraining_keys(spec) else { return facts };
+        if keys.is_training_only() {
             return facts;
         }
-        let flows = elmo.corpus.iter().filter_map(|name| self.corpus(name, options));
+        let flows = keys.corpus.iter().filter_map(|name| self.corpus(name, options));
         let flows: Vec<String> = flows.map(|flows| flows.key.clone()).collect();
-        let file = self.files.get(&elmo.pretrained).map(|read| read.sha256.clone());
+        let file = self.files.get(&keys.pretrained).map(|read| read.sha256.clone());
         // A corpus depends on the test part, which is excluded from it.
-        facts.and("corpus_version", &VERSION).and("corpus_flows", &flows).and("elmo_file", &file).and("kept_out", test)
+        let unlabelled = keys.unlabelled.then_some(&split.train);
+        let facts = unlabelled.map_or(facts.clone(), |train| facts.and("unlabelled", train));
+        let facts = facts.and("corpus_version", &VERSION).and("corpus_flows", &flows).and("elmo_file", &file);
+        facts.and("kept_out", &split.test)
     }
 
-    /// Returns the source of a fit's ELMo; `None` if it is the training part alone.
+    /// Returns what a fit's model is pre-trained on; `None` if it is the training part alone.
     ///
     /// # Errors
     /// A file has seen held-out flows.
@@ -209,35 +240,43 @@ impl ElmoSources {
         variant: &Variant,
         spec: &ModelSpec,
         divided: Divided<'_>,
-    ) -> Result<Option<ElmoSource>, ExperimentError> {
-        let Some(options) = elmo_options(spec)? else { return Ok(None) };
-        if let Some(read) = self.files.get(&options.pretrained) {
-            return self.source_in_file(variant, &options, read, divided).map(Some);
+    ) -> Result<Option<PretrainingSource>, ExperimentError> {
+        let Some(stated) = Stated::of(spec)? else { return Ok(None) };
+        if let Some(read) = self.files.get(&stated.keys.pretrained) {
+            return self.source_in_file(variant, &stated, read, divided).map(Some);
         }
-        if options.corpus.is_empty() {
+        if stated.keys.is_training_only() {
             return Ok(None);
         }
-        let drawn = self.draw(variant, &options, divided)?;
-        Ok(Some(ElmoSource::Corpus(Arc::new(drawn.corpus))))
+        let drawn = self.draw(variant, stated.model.sample(), &stated.keys, divided)?;
+        Ok(Some(PretrainingSource::Corpus(Arc::new(drawn.corpus))))
     }
 
-    /// Draws the corpus of a division: the training part and the named datasets.
+    /// Draws the corpus of a division: the training part and the named datasets. Without datasets, nothing is held out
+    /// from the training part.
     pub(crate) fn draw(
         &self,
         variant: &Variant,
-        options: &ElmoOptions,
+        sample: Sample,
+        keys: &PretrainingKeys,
         divided: Divided<'_>,
     ) -> Result<Drawn, ExperimentError> {
+        let reading = Reading { tokens: &variant.feature, sample };
         let rows = Rows::new(divided)?;
-        let mut training = divided.training.to_vec();
+        let mut training = if keys.unlabelled { &divided.split.train } else { divided.training }.to_vec();
         training.sort_unstable();
         training.dedup();
         let training_part = Source { name: TRAINING_PART, flows: rows.of(&training)?, is_training: true };
-        let held_out = [&divided.split.validation[..], &divided.split.test].concat();
-        let held_out = HeldOut::of(&rows.of(&held_out)?, &variant.feature).map_err(tokens)?;
+        let held_out = match keys.corpus.is_empty() {
+            true => HeldOut::default(),
+            false => {
+                let held_out = [&divided.split.validation[..], &divided.split.test].concat();
+                HeldOut::of(&rows.of(&held_out)?, reading).map_err(tokens)?
+            }
+        };
         let mut sources = vec![training_part];
-        sources.extend(self.datasets(&options.corpus, &divided.flows.options)?);
-        draw(&sources, &held_out, &variant.feature, options.corpus_packets, divided.seed).map_err(tokens)
+        sources.extend(self.datasets(&keys.corpus, &divided.flows.options)?);
+        draw(&sources, &held_out, reading, keys.samples, divided.seed).map_err(tokens)
     }
 
     /// Returns all flows of these datasets, each as a separate source.
@@ -272,12 +311,12 @@ impl ElmoSources {
     ) -> Result<(), ExperimentError> {
         for spec in &variant.models {
             for setting in settings_of(experiment, spec)? {
-                let Some(options) = elmo_options(&setting.spec)? else { continue };
-                let Some(read) = self.files.get(&options.pretrained) else { continue };
+                let Some(stated) = Stated::of(&setting.spec)? else { continue };
+                let Some(read) = self.files.get(&stated.keys.pretrained) else { continue };
                 for run in &prepared.splits {
                     let (features, seed) = (&prepared.features, run.seed);
                     let divided = Divided { flows, features, split: &run.split, training: &run.training, seed };
-                    self.source_in_file(variant, &options, read, divided)?;
+                    self.source_in_file(variant, &stated, read, divided)?;
                 }
             }
         }
@@ -287,38 +326,42 @@ impl ElmoSources {
     fn source_in_file(
         &self,
         variant: &Variant,
-        options: &ElmoOptions,
+        stated: &Stated,
         read: &ReadFile,
         divided: Divided<'_>,
-    ) -> Result<ElmoSource, ExperimentError> {
+    ) -> Result<PretrainingSource, ExperimentError> {
         let ReadFile { file, sha256 } = read;
+        let Stated { model, keys, .. } = stated;
+        let reading = Reading { tokens: &variant.feature, sample: model.sample() };
         let rows = Rows::new(divided)?;
         // Captures that the split itself shares between parts are allowed; their packets are compared nevertheless.
         let shared: HashSet<&str> = rows.of(divided.training)?.iter().map(|flow| flow.sha256).collect();
         let captures: HashSet<&str> = file.card.captures.iter().map(|capture| capture.sha256.as_str()).collect();
         let count = |part: &[usize]| -> Result<u64, ExperimentError> {
             let flows = rows.of(part)?;
-            let hashes = hashes(&flows, &variant.feature).map_err(tokens)?;
-            let seen = flows.iter().zip(hashes).filter(|(flow, packets)| {
+            let hashes = hashes(&flows, reading).map_err(tokens)?;
+            let seen = flows.iter().zip(hashes).filter(|(flow, samples)| {
                 let capture = captures.contains(flow.sha256) && !shared.contains(flow.sha256);
-                capture || packets.iter().any(|packet| file.seen.recorded.contains(&packet.recorded))
+                capture || samples.iter().any(|sample| file.seen.recorded.contains(&sample.recorded))
             });
             Ok(seen.count() as u64)
         };
         let (test, validation) = (&divided.split.test, &divided.split.validation);
         let seen = Seen { test_flows: count(test)?, validation_flows: count(validation)? };
-        if seen != Seen::default() && !options.accept_seen {
-            return Err(refused(format!(
-                "elmo.pretrained: {} was pre-trained on {} of the {} test flows and {} of the {} validation flows of \
+        if seen != Seen::default() && !keys.accept_seen {
+            return Err(stated.refused(format!(
+                "{}: {} was pre-trained on {} of the {} test flows and {} of the {} validation flows of \
                  variant {}, seed {}, judging by captures and packets; pre-train one without them (`etcbench pretrain \
-                 EXPERIMENT`), or set elmo.accept_seen = true",
-                options.pretrained,
+                 EXPERIMENT`), or set {} = true",
+                model.key("pretrained"),
+                keys.pretrained,
                 seen.test_flows,
                 test.len(),
                 seen.validation_flows,
                 validation.len(),
                 variant.name,
-                divided.seed
+                divided.seed,
+                model.key("accept_seen")
             )));
         }
         let pretraining = Pretraining {
@@ -326,7 +369,7 @@ impl ElmoSources {
             excluded: file.card.held_out.as_ref().map_or_else(Excluded::default, |held_out| held_out.excluded),
             file: Some((sha256.clone(), seen)),
         };
-        Ok(ElmoSource::File(Arc::clone(file), pretraining))
+        Ok(PretrainingSource::File(Arc::clone(file), pretraining))
     }
 }
 
@@ -396,10 +439,6 @@ fn sorted(masks: &[etcbench_feature::Mask]) -> Vec<&'static str> {
 
 fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("names are JSON")
-}
-
-fn refused(problem: String) -> ExperimentError {
-    ModelError::Parameters { model: MODEL.to_owned(), problem }.into()
 }
 
 fn tokens(error: etcbench_feature::TokenError) -> ExperimentError {

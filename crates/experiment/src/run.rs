@@ -12,7 +12,7 @@ use super::evaluation::{Answers, DecisionCost};
 use super::fit::FitOutcome;
 use super::invocation::Invocation;
 use super::prepare::{PreparedAll, prepare_all};
-use super::pretraining::ElmoSources;
+use super::pretraining::PretrainingSources;
 use super::provenance::Provenance;
 use super::records::{curve_records, failure_records, outcome_records, tuning_records};
 use super::tune::Tuning;
@@ -199,15 +199,15 @@ pub fn run(experiment: &Experiment, settings: &Settings, progress: &dyn Progress
     let total =
         prepared.iter().map(|(variant, _, prepared)| variant.models.len() * prepared.splits.len()).sum::<usize>();
     settings.tell_device(experiment.variants.iter().flat_map(|variant| &variant.models), progress);
-    let elmos = ElmoSources::load(experiment, &experiment.variants, settings, progress)?;
+    let sources = PretrainingSources::load(experiment, &experiment.variants, settings, progress)?;
     for (variant, index, prepared) in &prepared {
-        elmos.check(experiment, variant, &loaded[*index], prepared)?;
+        sources.check(experiment, variant, &loaded[*index], prepared)?;
     }
     let contexts: Vec<_> = prepared
         .iter()
         .map(|(variant, index, prepared)| {
-            let (flows, elmos) = (&loaded[*index], &elmos);
-            (VariantContext { experiment, variant, flows, elmos, settings, progress }, prepared)
+            let (flows, sources) = (&loaded[*index], &sources);
+            (VariantContext { experiment, variant, flows, sources, settings, progress }, prepared)
         })
         .collect();
     memory::check_fits(&experiment.name, &contexts, settings, progress)?;
@@ -217,8 +217,8 @@ pub fn run(experiment: &Experiment, settings: &Settings, progress: &dyn Progress
     let mut rows = Vec::new();
     let mut failures = Vec::new();
     for (variant, index, prepared) in prepared {
-        let (flows, elmos) = (&loaded[index], &elmos);
-        let context = VariantContext { experiment, variant, flows, elmos, settings, progress };
+        let (flows, sources) = (&loaded[index], &sources);
+        let context = VariantContext { experiment, variant, flows, sources, settings, progress };
         for split in &prepared.splits {
             for spec in &variant.models {
                 match context.fit(&prepared, split, spec) {
@@ -236,7 +236,7 @@ pub fn run(experiment: &Experiment, settings: &Settings, progress: &dyn Progress
     progress.end();
     let is_new = |manifest: &etcbench_dataset::Manifest| !experiment.datasets.contains(&manifest.dataset);
     let mut run = assembled(experiment, settings, &mut loaded, variants, rows);
-    run.manifests.extend(elmos.manifests().into_iter().filter(is_new));
+    run.manifests.extend(sources.manifests().into_iter().filter(is_new));
     run.failures = failures;
     run.left_out = left_out;
     Ok(run)

@@ -150,7 +150,7 @@ struct FitFile<'a> {
     /// What the program of an external model says of its own speed.
     #[serde(skip_serializing_if = "Claims::are_none")]
     claims: Claims,
-    /// The pre-training data of the ELMo, if it is not the training part alone.
+    /// The pre-training data of the model, if it is not the training part alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pretraining: Option<&'a Pretraining>,
 }

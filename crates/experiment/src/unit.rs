@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::flows::{flow_options, load_flows};
 use super::prepare::prepare;
-use super::pretraining::ElmoSources;
+use super::pretraining::PretrainingSources;
 use super::run::{Settings, check_parameters};
 use super::variant_fits::VariantContext;
 use super::{Cache, Experiment, ExperimentError, FitOutcome, memory};
@@ -50,7 +50,7 @@ pub fn load_shared(
             loaded.push(options);
         }
     }
-    ElmoSources::load(experiment, &experiment.variants, settings, progress)?;
+    PretrainingSources::load(experiment, &experiment.variants, settings, progress)?;
     Ok(())
 }
 
@@ -89,10 +89,10 @@ pub fn run_unit(
         prepared => prepared?,
     };
     let total = variant.models.len() * prepared.splits.len();
-    let elmos = ElmoSources::load(&one, std::slice::from_ref(variant), settings, progress)?;
-    elmos.check(&one, variant, &loaded, &prepared)?;
-    let (flows, elmos) = (&loaded, &elmos);
-    let context = VariantContext { experiment: &one, variant, flows, elmos, settings, progress };
+    let sources = PretrainingSources::load(&one, std::slice::from_ref(variant), settings, progress)?;
+    sources.check(&one, variant, &loaded, &prepared)?;
+    let (flows, sources) = (&loaded, &sources);
+    let context = VariantContext { experiment: &one, variant, flows, sources, settings, progress };
     let variants = [(context, &prepared)];
     memory::check_fits(&one.name, &variants, settings, progress)?;
     let [(context, _)] = variants;

@@ -5,13 +5,13 @@ use super::cache::{Cache, FitArtifacts};
 use super::evaluation::{Answers, DecisionCost, EvaluatedModel, costs, evaluate};
 use super::fit::{FitOutcome, FitRequest, fit, validation_score};
 use super::flows::LoadedFlows;
-use super::pretraining::{Divided, ElmoSources};
+use super::pretraining::{Divided, PretrainingSources};
 use super::run::{FittedRow, Settings, SplitRun, VariantRun};
 use super::tune::{Setting, Trial, Tuning, is_tuned};
 use super::{Experiment, ExperimentError, RunKey, Variant};
 use etcbench_feature::FEATURES_VERSION;
-use etcbench_model::elmo::ElmoSource;
 use etcbench_model::external::Failure;
+use etcbench_model::pretraining::PretrainingSource;
 use etcbench_model::{Device, FitSize, ModelError, ModelSpec};
 use etcbench_storage::progress::Progress;
 use etcbench_storage::{Determinants, Turn, counted};
@@ -37,7 +37,7 @@ pub(super) struct VariantContext<'a> {
     pub experiment: &'a Experiment,
     pub variant: &'a Variant,
     pub flows: &'a LoadedFlows,
-    pub elmos: &'a ElmoSources,
+    pub sources: &'a PretrainingSources,
     pub settings: &'a Settings,
     pub progress: &'a dyn Progress,
 }
@@ -66,9 +66,9 @@ impl VariantContext<'_> {
                 let model = || match cache.get("models", &cache_key) {
                     Some(model) => Ok(model),
                     None => {
-                        let elmo = self.elmo(prepared, split, &spec)?;
+                        let source = self.source(prepared, split, &spec)?;
                         let artifacts = FitArtifacts::new(cache, Some(&cache_key));
-                        let fitted = fit(&request, elmo, &artifacts, self.progress);
+                        let fitted = fit(&request, source, &artifacts, self.progress);
                         // No other result of this fit is stored, which would be the time to remove them.
                         if fitted.is_ok() || has_failed(&fitted) {
                             artifacts.remove_not_needed();
@@ -85,7 +85,9 @@ impl VariantContext<'_> {
         let artifacts = FitArtifacts::new(cache, Some(&cache_key));
         let fitted = match self.known_failure(&cache_key) {
             Some(failure) => Err(ModelError::External(Box::new(failure)).into()),
-            None => self.elmo(prepared, split, &spec).and_then(|elmo| fit(&request, elmo, &artifacts, self.progress)),
+            None => {
+                self.source(prepared, split, &spec).and_then(|source| fit(&request, source, &artifacts, self.progress))
+            }
         };
         self.progress.end();
         if let Err(ExperimentError::Model(ModelError::External(failure))) = &fitted {
@@ -175,8 +177,8 @@ impl VariantContext<'_> {
         };
         let started = std::time::Instant::now();
         let artifacts = FitArtifacts::new(cache, Some(&key));
-        let elmo = self.elmo(prepared, split, &setting.spec)?;
-        let macro_f1 = validation_score(&request, elmo, &artifacts, self.progress);
+        let source = self.source(prepared, split, &setting.spec)?;
+        let macro_f1 = validation_score(&request, source, &artifacts, self.progress);
         if has_failed(&macro_f1) {
             artifacts.remove_not_needed();
         }
@@ -187,16 +189,16 @@ impl VariantContext<'_> {
         Ok(trial)
     }
 
-    /// Returns the source of a fit's ELMo, if it is not pre-trained on the training part alone.
-    fn elmo(
+    /// Returns what a fit's model is pre-trained on, if that is not the training part alone.
+    fn source(
         &self,
         prepared: &VariantRun,
         split: &SplitRun,
         spec: &ModelSpec,
-    ) -> Result<Option<ElmoSource>, ExperimentError> {
+    ) -> Result<Option<PretrainingSource>, ExperimentError> {
         let (flows, features, seed) = (self.flows, &prepared.features, split.seed);
         let divided = Divided { flows, features, split: &split.split, training: &split.training, seed };
-        self.elmos.source(self.variant, spec, divided)
+        self.sources.source(self.variant, spec, divided)
     }
 
     /// Returns the sizes of a fit.
@@ -287,7 +289,7 @@ impl VariantContext<'_> {
         let facts = if members.is_empty() { facts } else { facts.and("external_members", &members) };
         // What runs on the CPU anyway has the same key everywhere.
         let device = if spec.can_use_gpu() { request.device } else { Device::Cpu };
-        self.elmos.add_to(device.add_to(facts), spec, &self.flows.options, &split.test).key()
+        self.sources.add_to(device.add_to(facts), spec, &self.flows.options, split).key()
     }
 }
 

@@ -4,7 +4,7 @@
 use super::fit::{FitOutcome, FitRequest, fit};
 use super::flows::load_flows;
 use super::prepare::prepare;
-use super::pretraining::{Divided, ElmoSources};
+use super::pretraining::{Divided, PretrainingSources};
 use super::run::Settings;
 use super::{Cost, Experiment, ExperimentError};
 use etcbench_evaluate::argmax;
@@ -70,7 +70,7 @@ pub fn verify_models(
     let loaded = load_flows(&once, super::flows::flow_options(&once, variant), settings, progress)?;
     let prepared = prepare(&once, variant, &loaded, settings, progress)?;
     let split = &prepared.splits[0];
-    let elmos = ElmoSources::load(&once, std::slice::from_ref(variant), settings, progress)?;
+    let sources = PretrainingSources::load(&once, std::slice::from_ref(variant), settings, progress)?;
     let (features, seed) = (&prepared.features, split.seed);
     let divided = Divided { flows: &loaded, features, split: &split.split, training: &split.training, seed };
     let models: Vec<(&ModelSpec, AgreementBound)> =
@@ -90,8 +90,8 @@ pub fn verify_models(
                 seed: split.seed,
                 device: settings.device,
             };
-            let elmo = elmos.source(variant, &spec, divided)?;
-            let result = fit(&request, elmo, &NoArtifacts, progress).map(|(outcome, _)| outcome);
+            let source = sources.source(variant, &spec, divided)?;
+            let result = fit(&request, source, &NoArtifacts, progress).map(|(outcome, _)| outcome);
             progress.advance(1);
             result
         };

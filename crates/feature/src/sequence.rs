@@ -29,12 +29,21 @@ pub struct SequenceOptions {
     pub packets: usize,
     /// How lengths and times are transformed.
     pub transformation: Transformation,
+    /// Whether times are read; without them their columns are 0.
+    #[serde(skip_serializing_if = "is_true")]
+    pub times: bool,
+}
+
+/// Keys and cards made before `times` was a key stay the same.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_true(value: &bool) -> bool {
+    *value
 }
 
 impl Default for SequenceOptions {
-    /// 20 packets, signed logarithms.
+    /// 20 packets, signed logarithms, with times.
     fn default() -> Self {
-        Self { packets: 20, transformation: Transformation::SignedLogarithm }
+        Self { packets: 20, transformation: Transformation::SignedLogarithm, times: true }
     }
 }
 
@@ -108,7 +117,7 @@ pub fn sequence_names(columns: usize) -> Vec<String> {
 
 /// Writes the sequence of a flow to `out`, shape `[2 K]`: for each packet its length, positive from the sender of the
 /// first packet and negative towards it, and the time since the previous packet (0 for the first packet and for earlier
-/// timestamps, as in the flow statistics). Missing packets are 0, which is not the length of any packet.
+/// timestamps, as in the flow statistics, and if the options leave times out). Missing packets are 0, which is not the length of any packet.
 pub fn write_sequence(flow: &Flow, options: &SequenceOptions, out: &mut [f32]) {
     out.fill(0.0);
     let mut latest = flow.start;
@@ -122,7 +131,7 @@ pub fn write_sequence(flow: &Flow, options: &SequenceOptions, out: &mut [f32]) {
             Transformation::None => (length, nanoseconds / 1e9),
         };
         out[0] = length as f32;
-        out[1] = time as f32;
+        out[1] = if options.times { time as f32 } else { 0.0 };
     }
 }
 
@@ -173,9 +182,11 @@ mod tests {
             (Backward, 6_500_000_000, vec![0x45, 0, 0, 40]),
         ]);
         let mut out = [9.0; 10];
-        let plain = SequenceOptions { packets: 5, transformation: Transformation::None };
+        let plain = SequenceOptions { packets: 5, transformation: Transformation::None, times: true };
         write_sequence(&flow, &plain, &mut out);
         assert_eq!(out, [256.0, 0.0, -60.0, 0.5, 1514.0, 0.0, -40.0, 1.0, 0.0, 0.0]);
+        write_sequence(&flow, &SequenceOptions { times: false, ..plain }, &mut out);
+        assert_eq!(out, [256.0, 0.0, -60.0, 0.0, 1514.0, 0.0, -40.0, 0.0, 0.0, 0.0]);
         let scaled = SequenceOptions { packets: 2, ..SequenceOptions::default() };
         let mut out = [9.0; 4];
         write_sequence(&flow, &scaled, &mut out);

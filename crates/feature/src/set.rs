@@ -29,6 +29,11 @@ impl TokenArray {
         &self.values[row * size..(row + 1) * size]
     }
 
+    /// Returns the number of flows.
+    pub fn rows(&self) -> usize {
+        self.values.len().checked_div(self.packets * self.bytes).unwrap_or(0)
+    }
+
     /// Returns the tokens of one packet of a flow, shape `[bytes]`.
     pub fn packet(&self, row: usize, packet: usize) -> &[u16] {
         let start = (row * self.packets + packet) * self.bytes;

@@ -13,14 +13,17 @@ use ndarray::{Array2, ArrayView1};
 use serde::{Deserialize, Serialize};
 
 use super::class_weights::ClassWeights;
-use super::classical::Classical;
+use super::classical::{Algorithm, Classical};
 use super::deep::OptimiserKind;
 use super::deep::network::{Branch, Layer, Network, Size};
 use super::deep::parameters::{LearningRateSchedule, check_rate_divisor};
 use super::input::InputOptions;
 use super::masked::Masked;
-use super::network_model::{Columns, Fitted, NetworkModel, Training, check_shares, check_sizes, training_of};
-use super::{AgreementBound, Input, ModelEntry};
+use super::network_model::{Columns, Fitted, NetworkModel, Training, check_shares, check_sizes, pretrain, training_of};
+use super::parameters::parse;
+use super::pretraining::{PretrainingEntry, PretrainingKeys, Sample, differences_of};
+use super::stored::broken;
+use super::{AgreementBound, Implementation, Input, ModelEntry, ModelError};
 use etcbench_feature::PAD;
 
 /// Bump whenever a code change alters what a fit computes.
@@ -35,10 +38,45 @@ pub(super) static ENTRY: ModelEntry = ModelEntry {
         macro_f1: 0.05,
         reason: "same initial weights; sums in another order diverge over epochs",
     }),
+    pretraining: Some(PretrainingEntry {
+        kind: "byte_transformer",
+        sample: Sample::Flow,
+        prefix: "",
+        keys: |table| {
+            let parameters: ByteTransformerParameters = parse(ByteTransformer::NAME, table)?;
+            Ok((parameters.pretraining_epochs > 0).then(|| ByteTransformer::pretraining(&parameters)))
+        },
+        settings: |table| {
+            let parameters: ByteTransformerParameters = parse(ByteTransformer::NAME, table)?;
+            Ok(serde_json::to_value(parameters.without_source()).expect("keys are JSON"))
+        },
+        specifications: |settings, tokens| {
+            let columns = Columns { sequences: 0, others: tokens.packets * tokens.bytes };
+            let masked = ByteTransformer::masked(&of_settings(settings)?, columns);
+            Ok(masked.ok_or_else(|| broken("card: pretraining_epochs = 0"))?.specifications())
+        },
+        differences: |table, settings| {
+            let shape = |known: ByteTransformerParameters| {
+                [known.patch, known.embedding, known.layers, known.feed_forward].map(|size| size.to_string())
+            };
+            let both = [shape(parse(ByteTransformer::NAME, table)?), shape(of_settings(settings)?)];
+            Ok(differences_of(["patch", "embedding", "layers", "feed_forward"], "", both))
+        },
+        pretrain: pretrain::<ByteTransformer>,
+    }),
     ..Classical::<Fitted<ByteTransformer>>::entry(
         "A transformer over patches of bytes, pre-trained on hidden ones (after YaTC and ET-BERT).",
     )
 };
+
+/// Returns the parameters of a card.
+fn of_settings(settings: &serde_json::Value) -> Result<ByteTransformerParameters, ModelError> {
+    let parameters: ByteTransformerParameters =
+        serde_json::from_value(settings.clone()).map_err(|error| broken(format!("card: {error}")))?;
+    Fitted::<ByteTransformer>::check(&parameters, Implementation::Fast)
+        .map_err(|problem| broken(format!("card: {problem}")))?;
+    Ok(parameters)
+}
 
 /// `[model.byte_transformer]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -64,6 +102,17 @@ pub(super) struct ByteTransformerParameters {
     pub pretraining_learning_rate: f32,
     /// Share of a flow's patches that pre-training hides; default 0.5.
     pub mask_ratio: f32,
+    /// Datasets for pre-training in addition to the training part; default none.
+    pub corpus: Vec<String>,
+    /// Maximum number of flows drawn from them and the training part together; default 50,000.
+    pub corpus_flows: usize,
+    /// Whether the training flows that the experiment leaves out by `training_flows_per_class` are used too; default
+    /// false.
+    pub unlabelled: bool,
+    /// File of a pre-trained model, relative to the project's folder; default none.
+    pub pretrained: String,
+    /// Whether that one may have seen test and validation flows; default false.
+    pub accept_seen: bool,
     /// Maximum passes over the training flows; default 60.
     pub epochs: usize,
     /// Flows per step; default 64.
@@ -102,6 +151,11 @@ impl Default for ByteTransformerParameters {
             pretraining_batch: 64,
             pretraining_learning_rate: 0.001,
             mask_ratio: 0.5,
+            corpus: Vec::new(),
+            corpus_flows: 50_000,
+            unlabelled: false,
+            pretrained: String::new(),
+            accept_seen: false,
             epochs: 60,
             batch: 64,
             patience: 15,
@@ -118,6 +172,12 @@ impl Default for ByteTransformerParameters {
 }
 
 impl ByteTransformerParameters {
+    /// Returns these parameters without what they are pre-trained on, which callers identify by other means.
+    fn without_source(&self) -> Self {
+        let Self { corpus, corpus_flows, unlabelled, pretrained, accept_seen, .. } = Self::default();
+        Self { corpus, corpus_flows, unlabelled, pretrained, accept_seen, ..self.clone() }
+    }
+
     /// Returns the depth of a parameter below the head: 0 for the head, 1 for the last block and the normalisation after
     /// it, and one more than that of the first block for the embeddings (timm's `param_groups_layer_decay`, but for the
     /// last normalisation, which belongs to the head there).
@@ -177,6 +237,7 @@ impl NetworkModel for ByteTransformer {
     const TOO_SHORT: &'static str = "the features contain no bytes; raise feature.packets or feature.bytes";
     const SIZES: &'static str = "model.byte_transformer.embedding, feed_forward or layers";
     const BATCH: &'static str = "model.byte_transformer.batch";
+    const CORPUS: &'static str = "model.byte_transformer.corpus_flows";
 
     fn check(parameters: &ByteTransformerParameters) -> Result<(), String> {
         let ByteTransformerParameters { patch, embedding, layers, heads, feed_forward, dropout, mask_ratio, .. } =
@@ -198,6 +259,10 @@ impl NetworkModel for ByteTransformer {
             return Err(format!("embedding = {embedding} must be a multiple of heads = {heads}"));
         }
         check_shares(&[("dropout", dropout)])?;
+        Self::pretraining(parameters).check("")?;
+        if !(1..=1 << 31).contains(&parameters.corpus_flows) {
+            return Err(format!("corpus_flows = {} must be between 1 and {}", parameters.corpus_flows, 1_u64 << 31));
+        }
         if !(mask_ratio > 0.0 && mask_ratio <= 1.0) {
             return Err(format!("mask_ratio = {mask_ratio} must be above 0 and at most 1"));
         }
@@ -236,6 +301,12 @@ impl NetworkModel for ByteTransformer {
             weight_decay: parameters.weight_decay,
             hidden: f64::from(parameters.mask_ratio),
         })
+    }
+
+    fn pretraining(parameters: &ByteTransformerParameters) -> PretrainingKeys {
+        let ByteTransformerParameters { corpus, corpus_flows, unlabelled, pretrained, accept_seen, .. } =
+            parameters.clone();
+        PretrainingKeys { corpus, samples: corpus_flows, unlabelled, pretrained, accept_seen }
     }
 
     fn rate_factor(parameters: &ByteTransformerParameters, parameter: &str) -> f32 {

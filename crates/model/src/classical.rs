@@ -221,7 +221,7 @@ impl<A: Algorithm + 'static> Classical<A> {
                 None => None,
             },
             sequences: |_, _| Ok(()),
-            elmo: None,
+            pretraining: None,
             external: None,
             build: |ModelSpec { input, implementation, parameters, .. }| {
                 Ok(Box::new(Self::new(*implementation, *input, parameters)?))

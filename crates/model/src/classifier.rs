@@ -7,6 +7,7 @@ use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
 use super::external::{Failure, Gpu, Usage};
+use super::pretraining::PretrainingSource;
 use super::{ExpectedMemory, FitSize, ModelArchive, ModelKind, Pretraining};
 use etcbench_feature::{FeatureSet, SequenceOptions};
 use etcbench_storage::progress::Progress;
@@ -260,7 +261,7 @@ impl Examples<'_> {
     }
 }
 
-/// Stores expensive intermediate results (a pre-trained ELMo) between fits. The caller's key must include everything
+/// Stores expensive intermediate results (such as a pre-trained ELMo) between fits. The caller's key must include everything
 /// that determines the bytes.
 pub trait ArtifactStore: Send + Sync {
     /// Returns the bytes stored under `key`, if any.
@@ -307,6 +308,8 @@ pub struct FitContext<'a> {
     pub progress: &'a dyn Progress,
     /// Stores expensive intermediate results between fits.
     pub artifacts: &'a dyn ArtifactStore,
+    /// What the model is pre-trained on, if that is not the training part alone.
+    pub pretraining: Option<&'a PretrainingSource>,
 }
 
 /// Wall time of one part of a fit.
@@ -344,7 +347,7 @@ pub struct FitReport {
     pub epochs: Vec<EpochRecord>,
     /// Anything a reader of the results should know, such as a solver that stopped at its limit.
     pub notes: Vec<String>,
-    /// What the ELMo was pre-trained on, if that is not the training part alone.
+    /// What the model was pre-trained on, if that is not the training part alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pretraining: Option<Pretraining>,
     /// What the program of an external model says of its own speed.

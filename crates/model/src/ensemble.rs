@@ -33,7 +33,7 @@ pub(super) static ENTRY: ModelEntry = ModelEntry {
     agreement: None,
     reference_row_limit: None,
     sequences: |_, _| Ok(()),
-    elmo: None,
+    pretraining: None,
     external: None,
     build: |spec| Ok(Box::new(Ensemble::new(spec)?)),
     load: |implementation, archive| Ok(Box::new(Ensemble::from_archive(implementation, archive)?)),
@@ -193,7 +193,9 @@ impl Classifier for Ensemble {
         let mut report = FitReport::default();
         for (spec, member) in self.specs.iter().zip(&mut self.members) {
             let name = format!("{} ({})", spec.model.name(), spec.input.name());
-            let found = member.fit(training, validation, context)?;
+            // A source is that of one model's keys; members have none.
+            let context = FitContext { pretraining: None, ..*context };
+            let found = member.fit(training, validation, &context)?;
             report.notes.extend(found.notes.into_iter().map(|note| format!("{name}: {note}")));
         }
         self.fitted = true;
@@ -302,7 +304,13 @@ mod tests {
         let features = flows(60);
         let rows: Vec<usize> = (0..60).collect();
         let part = |range: std::ops::Range<usize>| Examples { features: &features, rows: &rows[range] };
-        let context = FitContext { seed: 3, device: crate::Device::Cpu, progress: &Silent, artifacts: &NoArtifacts };
+        let context = FitContext {
+            seed: 3,
+            device: crate::Device::Cpu,
+            progress: &Silent,
+            artifacts: &NoArtifacts,
+            pretraining: None,
+        };
         let fitted = |spec: &ModelSpec| {
             let mut model = factory::build(spec).unwrap();
             model.fit(part(0..40), part(40..50), &context).unwrap();

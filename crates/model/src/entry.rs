@@ -5,8 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::elmo::{ElmoOptions, ElmoSource};
 use super::external::{self, Package};
+use super::pretraining::PretrainingEntry;
 use super::{Classifier, Implementation, Input, MODELS, ModelArchive, ModelError, ModelSpec};
 use etcbench_feature::SequenceOptions;
 
@@ -50,8 +50,8 @@ pub struct ModelEntry {
     pub reference_row_limit: Option<usize>,
     /// Rejects packet sequences that a model with these keys cannot read.
     pub(crate) sequences: fn(&toml::Table, &SequenceOptions) -> Result<(), ModelError>,
-    /// How the model uses an ELMo; `None` if it does not use one.
-    pub(crate) elmo: Option<ElmoEntry>,
+    /// How the model is pre-trained without labels; `None` if it is not.
+    pub(crate) pretraining: Option<PretrainingEntry>,
     /// Folder of an external model; `None` for a built-in model.
     pub external: Option<&'static Package>,
     /// Builds an unfitted model from its specification in an experiment file.
@@ -62,15 +62,6 @@ pub struct ModelEntry {
 
 /// A model, or why it could not be built.
 type Built = Result<Box<dyn Classifier>, ModelError>;
-
-/// How a model uses an ELMo.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ElmoEntry {
-    /// Returns the pre-training options in a model's table; `None` if its encoder is not pre-trained.
-    pub options: fn(&toml::Table) -> Result<Option<ElmoOptions>, ModelError>,
-    /// Same as [`ModelEntry::build`], with an ELMo that was not pre-trained on the training part alone.
-    pub build: fn(&ModelSpec, ElmoSource) -> Built,
-}
 
 /// A model, identified by its name in files.
 #[derive(Clone, Copy)]
@@ -193,11 +184,11 @@ mod tests {
     }
 
     #[test]
-    fn the_paper_proposes_one_model_and_it_has_an_elmo() {
+    fn the_paper_proposes_one_model_and_it_is_pre_trained() {
         let proposed: Vec<ModelKind> = ModelKind::all().filter(|kind| kind.entry().proposed).collect();
         let usual: Vec<&str> = ModelKind::usual().map(ModelKind::name).collect();
         assert_eq!(usual, ["random_forest", "gradient_boosting", "majority"]);
         assert_eq!(proposed.len(), 1);
-        assert!(proposed[0].entry().deep && proposed[0].entry().elmo.is_some());
+        assert!(proposed[0].entry().deep && proposed[0].entry().pretraining.is_some());
     }
 }

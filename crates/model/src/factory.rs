@@ -2,7 +2,6 @@
 
 use serde::de::DeserializeOwned;
 
-use super::elmo::{ElmoOptions, ElmoSource};
 use super::{Classifier, Implementation, ModelArchive, ModelError, ModelKind, ModelSpec, left_out, stored};
 
 /// Builds an unfitted model from its specification in an experiment file.
@@ -10,14 +9,6 @@ use super::{Classifier, Implementation, ModelArchive, ModelError, ModelKind, Mod
 /// # Errors
 /// Unknown keys and unusable values, by name; an input that the model does not read.
 pub fn build(spec: &ModelSpec) -> Result<Box<dyn Classifier>, ModelError> {
-    build_on(spec, None)
-}
-
-/// Same as [`build`], with the ELMo from `source` if the model uses one.
-///
-/// # Errors
-/// See [`build`].
-pub fn build_on(spec: &ModelSpec, source: Option<ElmoSource>) -> Result<Box<dyn Classifier>, ModelError> {
     let entry = spec.kind.entry();
     left_out::check(entry.name, spec.implementation)?;
     if !entry.inputs.contains(&spec.input) {
@@ -27,18 +18,7 @@ pub fn build_on(spec: &ModelSpec, source: Option<ElmoSource>) -> Result<Box<dyn 
             problem: format!("this model does not read {}; use input = {}", spec.input.name(), inputs.join(" or ")),
         });
     }
-    match (entry.elmo, source) {
-        (Some(elmo), Some(source)) => (elmo.build)(spec, source),
-        _ => (entry.build)(spec),
-    }
-}
-
-/// Returns how the model's ELMo is pre-trained; `None` if it has no ELMo or its encoder is not pre-trained.
-///
-/// # Errors
-/// See [`build`].
-pub fn elmo_options(spec: &ModelSpec) -> Result<Option<ElmoOptions>, ModelError> {
-    spec.kind.entry().elmo.map_or(Ok(None), |elmo| (elmo.options)(&spec.parameters))
+    (entry.build)(spec)
 }
 
 /// Loads a fitted model from its file; its predictions are bit-identical to those of the model that was saved.

@@ -17,7 +17,7 @@ mod decision_tree;
 pub(crate) mod deep;
 mod deep_fingerprinting;
 mod device;
-pub mod elmo;
+mod elmo;
 mod ensemble;
 mod entry;
 pub mod external;
@@ -33,6 +33,7 @@ mod masked;
 mod memory;
 mod network_model;
 mod parameters;
+pub mod pretraining;
 mod product;
 mod random_forest;
 #[cfg(feature = "reference")]
@@ -52,11 +53,11 @@ pub use classifier::{
     Implementation, Input, ModelError, ModelSpec, NoArtifacts, PACKET_METADATA, Precision, StageTime,
 };
 pub use device::Finding;
-pub use elmo::{CorpusPart, Excluded, Pretraining, Seen};
 pub use entry::{AgreementBound, ModelEntry, ModelKind};
-pub use factory::{build, build_on, elmo_options, load};
+pub use factory::{build, load};
 pub use knn::neighbour_distances;
 pub use memory::{ExpectedMemory, FitSize};
+pub use pretraining::{CorpusPart, Excluded, Pretraining, Seen};
 pub use trained::{Classification, ModelDescription, TrainedModel, model_description, trained_model_bytes};
 
 /// The models, in table order, the paper's models first. To add a model, add a line here and its `mod` above.

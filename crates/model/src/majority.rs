@@ -29,7 +29,7 @@ pub(super) static ENTRY: ModelEntry = ModelEntry {
     agreement: None,
     reference_row_limit: None,
     sequences: |_, _| Ok(()),
-    elmo: None,
+    pretraining: None,
     external: None,
     build: |spec| Ok(Box::new(Majority::new(spec.implementation, &spec.parameters)?)),
     load: |implementation, archive| Ok(Box::new(Majority::from_archive(implementation, archive)?)),

@@ -6,6 +6,7 @@ use rand::seq::index;
 
 use super::deep::engine::{BatchLoss, MASKED_PRETRAINING, MaskedModel, Resumable, of_model};
 use super::deep::network::Network;
+use super::deep::parameters::Specification;
 use super::deep::pretrained::{Pretrained, Task};
 use super::deep::training::TrainingContext;
 use super::deep::unlabelled::{PretrainingOptions, Unlabelled, fit_unlabelled};
@@ -102,6 +103,11 @@ impl Unlabelled for OnFlows<'_> {
 }
 
 impl Masked {
+    /// Returns the parameters that it trains; none if the network is too short.
+    pub(super) fn specifications(&self) -> Vec<Specification> {
+        self.network.specifications().unwrap_or_default()
+    }
+
     /// Pre-trains on these rows, or returns the stored artifact if the same pre-training was done before.
     ///
     /// # Errors
@@ -114,7 +120,7 @@ impl Masked {
         context: &FitContext<'_>,
     ) -> Result<Pretrained, ModelError> {
         let Self { network, epochs, batch, learning_rate, weight_decay, hidden } = self;
-        let specifications = network.specifications().unwrap_or_default();
+        let specifications = self.specifications();
         let steps = network.branches.first().map_or(0, |branch| branch.input.steps);
         let rows = |rows| Rows { rows, columns: network.columns() - steps, steps };
         let parts = [rows(training), rows(validation)];

@@ -18,6 +18,7 @@ use super::deep::engine::{BatchLoss, NetworkClassifier, Resumable, TRAINING, of_
 use super::deep::fast;
 use super::deep::network::Network;
 use super::deep::parameters::ParameterSet;
+use super::deep::pretrained::Pretrained;
 use super::deep::training::{
     Learner, PREDICTION_BATCH, TrainingContext, TrainingOptions, fit_classifier, still_rising,
 };
@@ -25,8 +26,10 @@ use super::deep::{Engine, NetworkOptions, OptimiserKind};
 use super::input::{InputOptions, InputTransform, data};
 use super::masked::Masked;
 use super::memory::{ROWS, TOKENS, matrix};
+use super::pretraining::{PretrainingKeys, PretrainingSource, TokenRows};
 use super::{
-    Device, ExpectedMemory, FitContext, FitReport, Implementation, Input, ModelArchive, ModelError, StageTime, stored,
+    Device, ExpectedMemory, FitContext, FitReport, Implementation, Input, ModelArchive, ModelError, ModelSpec,
+    StageTime, parameters, stored,
 };
 use etcbench_storage::Determinants;
 use etcbench_storage::progress::Progress;
@@ -165,6 +168,8 @@ pub(super) trait NetworkModel: Sized + Send + Sync + 'static {
     const SIZES: &'static str;
     /// The key that determines the size of a batch.
     const BATCH: &'static str;
+    /// The key that determines the size of a corpus.
+    const CORPUS: &'static str = "";
 
     /// Learns the scaling of rows from the training rows.
     fn scaling(parameters: &Self::Parameters, training: &Array2<f32>, columns: Columns) -> Vec<f64>;
@@ -175,6 +180,11 @@ pub(super) trait NetworkModel: Sized + Send + Sync + 'static {
     /// Returns how the network is pre-trained on flows without their labels; `None` if it is not.
     fn masked(_: &Self::Parameters, _: Columns) -> Option<Masked> {
         None
+    }
+
+    /// Returns what the network is pre-trained on besides the training part.
+    fn pretraining(_: &Self::Parameters) -> PretrainingKeys {
+        PretrainingKeys::default()
     }
 
     /// Returns the factor of the learning rate of a parameter of the classification network.
@@ -243,7 +253,79 @@ fn predict(model: &mut dyn NetworkClassifier, network: &Network, rows: &[f32]) -
     Ok(found)
 }
 
+/// Returns how a network with these keys is pre-trained on flows of these tokens, and the network that rows are scaled
+/// for.
+pub(super) fn masked_of<M: NetworkModel>(parameters: &M::Parameters, columns: Columns) -> Option<(Masked, Network)> {
+    Some((M::masked(parameters, columns)?, M::network(parameters, columns, 1)))
+}
+
+/// Pre-trains a network that reads bytes alone, on flows without labels.
+///
+/// # Errors
+/// Unusable keys, keys without pre-training, training that diverged, or an unreadable artifact.
+pub(super) fn pretrain<M: NetworkModel>(
+    spec: &ModelSpec,
+    parts: [TokenRows<'_>; 2],
+    context: &FitContext<'_>,
+) -> Result<Pretrained, ModelError> {
+    let parameters: M::Parameters = parameters::parse(M::NAME, &spec.parameters)?;
+    let refused = |problem| parameters::refused(M::NAME, problem);
+    Fitted::<M>::check(&parameters, spec.implementation).map_err(refused)?;
+    let tokens = parts[0].tokens;
+    let columns = Columns { sequences: 0, others: tokens.packets * tokens.bytes };
+    let (masked, network) = masked_of::<M>(&parameters, columns)
+        .ok_or_else(|| refused("these keys leave out its pre-training".to_owned()))?;
+    let [training, validation] = parts.map(|rows| scaled_tokens::<M>(columns, &network, rows));
+    masked.pretrain((M::NAME, M::VERSION), spec.implementation, [&training, &validation], context)
+}
+
+/// Returns rows of tokens as the network reads them.
+fn scaled_tokens<M: NetworkModel>(columns: Columns, network: &Network, rows: TokenRows<'_>) -> Vec<f32> {
+    let size = network.columns();
+    let mut scaled = vec![0.0; rows.rows.len() * size];
+    for (row, scaled) in rows.rows.iter().zip(scaled.chunks_exact_mut(size)) {
+        let numbers: Vec<f32> = rows.tokens.flow(*row).iter().map(|&token| f32::from(token)).collect();
+        M::scale(&[], columns, network, ArrayView1::from(&numbers), scaled);
+    }
+    scaled
+}
+
 impl<M: NetworkModel> Fitted<M> {
+    /// Returns the pre-trained parameters, and adds what is known about them to the report; `None` if these keys do not
+    /// pre-train the network.
+    fn pretrained(
+        &self,
+        parameters: &M::Parameters,
+        [training, validation]: [&[f32]; 2],
+        context: &FitContext<'_>,
+        report: &mut FitReport,
+    ) -> Result<Option<ParameterSet>, ModelError> {
+        let Some(masked) = M::masked(parameters, self.columns) else { return Ok(None) };
+        let corpus = match context.pretraining {
+            Some(PretrainingSource::File(file, facts)) => {
+                report.notes.extend(facts.notes());
+                report.pretraining = Some(facts.clone());
+                file.parameters.check(&masked.specifications())?;
+                return Ok(Some(file.parameters.clone()));
+            }
+            Some(PretrainingSource::Corpus(corpus)) => {
+                report.notes.extend(corpus.pretraining.notes());
+                report.pretraining = Some(corpus.pretraining.clone());
+                let tokens = &corpus.tokens;
+                let rows: Vec<usize> = (0..tokens.rows()).collect();
+                Some(scaled_tokens::<M>(self.columns, &self.network, TokenRows { tokens, rows: &rows }))
+            }
+            None if M::pretraining(parameters).is_training_only() => None,
+            None => return Err(data(M::NAME, "corpus and pretrained need the captures of a run")),
+        };
+        let rows = [corpus.as_deref().unwrap_or(training), validation];
+        let Pretrained { parameters, epochs, stage } =
+            masked.pretrain((M::NAME, M::VERSION), self.implementation, rows, context)?;
+        report.epochs.extend(epochs);
+        report.stages.push(stage);
+        Ok(Some(parameters))
+    }
+
     fn scaled(&self, rows: &Array2<f32>) -> Vec<f32> {
         let size = self.network.columns();
         let mut scaled = vec![0.0; rows.nrows() * size];
@@ -312,13 +394,10 @@ impl<M: NetworkModel> Algorithm for Fitted<M> {
         let key =
             fitted.training_key(parameters, [(&rows, &training.targets), (&held_out, &held_out_labels)], context.seed);
         drop(training.matrix);
-        if let Some(masked) = M::masked(parameters, columns) {
-            let pretrained = masked.pretrain((M::NAME, M::VERSION), implementation, [&rows, &held_out], context)?;
+        if let Some(pretrained) = fitted.pretrained(parameters, [&rows, &held_out], context, report)? {
             let kept = fitted.network.specifications().unwrap_or_default();
-            let kept = kept.into_iter().filter(|known| pretrained.parameters.shape(&known.name).is_ok());
-            fitted.weights.extend(&pretrained.parameters.only(&kept.collect::<Vec<_>>())?);
-            report.epochs.extend(pretrained.epochs);
-            report.stages.push(pretrained.stage);
+            let kept = kept.into_iter().filter(|known| pretrained.shape(&known.name).is_ok());
+            fitted.weights.extend(&pretrained.only(&kept.collect::<Vec<_>>())?);
         }
 
         let network_options = NetworkOptions { seed: context.seed, optimiser, weight_decay, label_smoothing };
@@ -410,9 +489,14 @@ impl<M: NetworkModel> Algorithm for Fitted<M> {
         let at_once = size.rows.min(training.batch.max(pretrained_at_once).max(predicted_at_once(&network)));
         let rows = matrix(size.rows.saturating_add(size.validation), network.columns(), 4);
         let keys = if columns.sequences == 0 { TOKENS } else { ROWS };
+        // Tokens, rows as the network reads them and, during the draw, hashes.
+        let source = M::pretraining(parameters);
+        let drawn = if source.corpus.is_empty() && !source.unlabelled { 0 } else { source.samples };
+        let drawn = matrix(drawn, columns.others, 2) + matrix(drawn, network.columns(), 4) + matrix(drawn, 1, 64);
         let fitting = ExpectedMemory::default()
             .and(M::SIZES, weights * COPIES)
             .and(M::BATCH, at_once as f64 * of_flow * 4.0)
+            .and(M::CORPUS, drawn)
             .and(keys, rows);
         AlgorithmMemory { fitting, fitted: ExpectedMemory::default().and(M::SIZES, weights) }
     }

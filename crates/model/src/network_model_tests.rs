@@ -94,7 +94,7 @@ fn fit(spec: &ModelSpec, artifacts: &dyn ArtifactStore, progress: &dyn Progress)
     let rows: Vec<usize> = (0..ROWS).collect();
     let part = |range: std::ops::Range<usize>| Examples { features: &features, rows: &rows[range] };
     let mut model = build(spec).unwrap();
-    let context = FitContext { seed: 5, device: Device::Cpu, progress, artifacts };
+    let context = FitContext { seed: 5, device: Device::Cpu, progress, artifacts, pretraining: None };
     let report = model.fit(part(0..60), part(60..75), &context).unwrap();
     let found = model.predict_probabilities(part(75..ROWS), &Silent).unwrap();
     (found, report, model.save().unwrap().to_bytes().unwrap())
@@ -241,7 +241,7 @@ fn short_sequences_are_refused_and_training_on_the_cpu_is_noted() {
     let mut features = flows(60);
     let rows: Vec<usize> = (0..60).collect();
     let card = Device::Cuda(CudaDevice::default());
-    let context = FitContext { seed: 5, device: card, progress: &Silent, artifacts: &NoArtifacts };
+    let context = FitContext { seed: 5, device: card, progress: &Silent, artifacts: &NoArtifacts, pretraining: None };
     spec.parameters.insert("epochs".to_owned(), 1.into());
     let fitted = |features: &FeatureSet| {
         let part = |range: std::ops::Range<usize>| Examples { features, rows: &rows[range] };
@@ -261,7 +261,8 @@ fn a_diverging_training_reports_where_and_what_to_do() {
     let features = flows(60);
     let rows: Vec<usize> = (0..60).collect();
     let part = |range: std::ops::Range<usize>| Examples { features: &features, rows: &rows[range] };
-    let context = FitContext { seed: 5, device: Device::Cpu, progress: &Silent, artifacts: &NoArtifacts };
+    let context =
+        FitContext { seed: 5, device: Device::Cpu, progress: &Silent, artifacts: &NoArtifacts, pretraining: None };
     let error = build(&spec).unwrap().fit(part(0..40), part(40..60), &context).unwrap_err().to_string();
     assert!(error.starts_with("byte_cnn: classifier_training diverged in "), "{error}");
     assert!(error.ends_with("lower learning_rate"), "{error}");

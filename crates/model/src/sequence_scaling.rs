@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn sequences_that_are_no_bytes_or_too_short_are_refused() {
         let scaling = SequenceScaling::TransferLearning;
-        let mut options = SequenceOptions { packets: 10, transformation: Transformation::SignedLogarithm };
+        let mut options = SequenceOptions { packets: 10, transformation: Transformation::SignedLogarithm, times: true };
         assert!(scaling.check(&options).unwrap_err().contains("transformation = \"none\""));
         assert_eq!(SequenceScaling::AsMade.check(&options), Ok(()));
         options.transformation = Transformation::None;

@@ -46,7 +46,8 @@ fn trained(model: &str) -> (Vec<u8>, Vec<LabelledFlow>, Array2<f32>) {
     let mut model = build(&spec).unwrap();
     let rows: Vec<usize> = (0..features.len()).collect();
     let examples = Examples { features: &features, rows: &rows };
-    let context = FitContext { seed: 1, device: Device::Cpu, progress: &Silent, artifacts: &NoArtifacts };
+    let context =
+        FitContext { seed: 1, device: Device::Cpu, progress: &Silent, artifacts: &NoArtifacts, pretraining: None };
     model.fit(examples, Examples { features: &features, rows: &[] }, &context).unwrap();
     let probabilities = model.predict_probabilities(examples, &Silent).unwrap();
     let description = ModelDescription {

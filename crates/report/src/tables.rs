@@ -283,7 +283,7 @@ fn failure_notes(table: &mut Table, aggregate: &Aggregate) {
     }
 }
 
-/// Adds notes on what ELMos were pre-trained on, unless it was the training part alone, and on whether pre-training
+/// Adds notes on what models were pre-trained on, unless it was the training part alone, and on whether pre-training
 /// included flows that they are tested on.
 fn pretraining_notes(table: &mut Table, aggregate: &Aggregate) {
     for row in aggregate.rows() {
@@ -300,7 +300,7 @@ fn pretraining_notes(table: &mut Table, aggregate: &Aggregate) {
             continue;
         }
         let name = format!("{} ({}, {})", row.model, row.input, row.variant);
-        table.notes.push(format!("The ELMo of {name} was pre-trained on these packets (mean): {}.", parts.join(", ")));
+        table.notes.push(format!("{name} was pre-trained on these packets (mean): {}.", parts.join(", ")));
         let seen = [Metric::PRETRAINING_SEEN_TEST_FLOWS, Metric::PRETRAINING_SEEN_VALIDATION_FLOWS].map(count);
         if seen != [0.0; 2] {
             table.notes.push(format!(

@@ -1,5 +1,5 @@
-//! ELMos that are pre-trained on more than the training part, or loaded from a file: held-out flows are excluded, an
-//! ELMo that has seen them is refused, and the corpus is reported.
+//! Models that are pre-trained on more than the training part, or loaded from a file: held-out flows are excluded, a
+//! model that has seen them is refused, and the corpus is reported.
 
 use std::fs;
 use std::path::Path;
@@ -129,7 +129,7 @@ fn a_file_that_has_seen_tested_flows_is_refused_unless_accepted() {
     let captures: Vec<&str> =
         card["captures"].as_array().unwrap().iter().map(|capture| capture["capture"].as_str().unwrap()).collect();
     assert_eq!(captures, ["again.pcap", "copy.pcap", "three.pcap"]);
-    assert_eq!((&card["tokens"]["bytes"], &card["elmo"]["hidden"]), (&24.into(), &4.into()));
+    assert_eq!((&card["tokens"]["bytes"], &card["settings"]["hidden"]), (&24.into(), &4.into()));
     assert_eq!(card["epochs"].as_array().unwrap().len(), 2);
 
     project.refused(&PRETRAINED, &["elmo.safetensors was pre-trained on ", " test flows and ", "accept_seen = true"]);
@@ -164,6 +164,114 @@ fn a_file_that_has_seen_tested_flows_is_refused_unless_accepted() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("pre-trained on these packets (mean): 20 other."));
     project.done(&[&PRETRAINED[..], &["--set", "model.attention_lstm.implementation=reference"]].concat());
     project.done(&[&PRETRAINED[..], &["--set", "model.attention_lstm.encoder=fine_tuned"]].concat());
+}
+
+/// A small transformer over the same flows.
+fn transformer_project() -> Project {
+    let project = project();
+    let keys = "\n[model.byte_transformer]\npatch = 4\nembedding = 4\nlayers = 1\nheads = 2\nfeed_forward = 4\n\
+                pretraining_epochs = 2\npretraining_batch = 4\nepochs = 2\nbatch = 4\n";
+    project
+        .write("experiments/small.toml", experiment().replace("[\"attention_lstm\"]", "[\"byte_transformer\"]") + keys);
+    project
+}
+
+#[test]
+fn a_transformer_is_pre_trained_on_whole_flows_of_a_corpus() {
+    let project = transformer_project();
+    let run = |more: &[&str]| {
+        let corpus = ["run", "experiments/small.toml", "--set", "model.byte_transformer.corpus=[\"small\", \"other\"]"];
+        project.done(&[&corpus[..], more].concat())
+    };
+    let output = run(&[]);
+    let folder = results(&project);
+    let split = read_csv(&folder.join("splits/default-seed0.csv"));
+    let count = |capture: &str, train: bool| {
+        let wanted = |row: &&super::Row| row["flow_id"].starts_with(capture) && (row["part"] == "train") == train;
+        split.iter().filter(wanted).count() as u64
+    };
+    let training = count("one", true) + count("two", true);
+    let of_run = fit(&folder);
+    let pretraining = &of_run["pretraining"];
+    assert_eq!(part(pretraining, "training part"), [2, training, 2 * training, 0]);
+    let other = 10 + count("two", true);
+    assert_eq!(part(pretraining, "other"), [2, other, 2 * other, 0]);
+    assert_eq!(pretraining["excluded"]["packets"], 2 * count("two", false));
+    let stages = of_run["stages"].as_array().unwrap();
+    let masked = stages.iter().find(|stage| stage["stage"] == "masked_pretraining").unwrap();
+    assert_eq!(masked["samples"], 2 * (training + other), "two epochs of these flows");
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(printed.contains(&format!("was pre-trained on these packets (mean): {} other", 2 * other)), "{printed}");
+    let before = crate::common::contents(&folder);
+    run(&["--no-cache", "--threads", "1"]);
+    assert_eq!(crate::common::contents(&folder), before);
+    fs::remove_dir_all(&folder).unwrap();
+    // With few labels, the training part's other flows are used without theirs.
+    let few = ["run", "experiments/small.toml", "--set", "split.training_flows_per_class=2", "--overwrite"];
+    project.done(&[&few[..], &["--set", "model.byte_transformer.unlabelled=true"]].concat());
+    let of_few = fit(&results(&project));
+    assert_eq!(part(&of_few["pretraining"], "training part"), [2, training, 2 * training, 0]);
+    assert_eq!(of_few["pretraining"]["excluded"]["packets"], 0);
+    fs::remove_dir_all(results(&project)).unwrap();
+    run(&[
+        "--set",
+        "model.byte_transformer.corpus_flows=6",
+        "--set",
+        "model.byte_transformer.implementation=reference",
+    ]);
+    let pretraining = &fit(&results(&project))["pretraining"];
+    assert_eq!(part(pretraining, "other")[1..], [3, 6, other - 3]);
+}
+
+#[test]
+fn a_transformer_in_a_file_is_checked_as_an_elmo_is() {
+    let project = transformer_project();
+    let pretrain = ["pretrain", "other", "--like", "small", "-o", "transformer.safetensors"];
+    let output = project.done(&pretrain);
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(printed.starts_with("transformer.safetensors: pre-trained on these packets: 60 other; loss "), "{printed}");
+    let bytes = fs::read(project.path("transformer.safetensors")).unwrap();
+    project.done(&[&pretrain[..], &["--no-cache", "--threads", "1"]].concat());
+    assert!(fs::read(project.path("transformer.safetensors")).unwrap() == bytes, "the same command, the same bytes");
+    let card = project.done(&["pretrain", "--show", "transformer.safetensors"]);
+    let card: serde_json::Value = serde_json::from_slice(&card.stdout).unwrap();
+    assert_eq!((&card["format"], &card["settings"]["patch"]), (&2.into(), &4.into()));
+
+    let pretrained =
+        ["run", "experiments/small.toml", "--set", "model.byte_transformer.pretrained=transformer.safetensors"];
+    fn with<'a>(first: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
+        [first, more].concat()
+    }
+    project.refused(&pretrained, &["was pre-trained on ", " test flows and ", "model.byte_transformer.accept_seen"]);
+    project.done(&with(&pretrained, &["--set", "model.byte_transformer.accept_seen=true"]));
+    let fit = fit(&results(&project));
+    assert!(fit["pretraining"]["file"][1]["test_flows"].as_u64().is_some_and(|flows| flows > 0));
+    assert!(fit["stages"].as_array().unwrap().iter().all(|stage| stage["stage"] != "masked_pretraining"));
+    for (key, words) in [
+        ("model.byte_transformer.layers=2", "layers is 2 here but 1 in the file"),
+        ("feature.packets=3", "feature.packets is 3 here but 2 in the file"),
+        ("feature.bytes=20", "feature.bytes is 20 here but 24 in the file"),
+        ("model.byte_transformer.corpus=[\"other\"]", "exclude each other"),
+    ] {
+        project.refused(&with(&pretrained, &["--set", key]), &[words]);
+    }
+    fs::remove_file(project.path("data/other/copy.pcap")).unwrap();
+    fs::remove_file(project.path("data/other/again.pcap")).unwrap();
+    project.done(&pretrain);
+    project.done(&pretrained);
+
+    // A file is that of one model, which is named if several could be meant.
+    project.done(&["pretrain", "other", "-o", "elmo.safetensors", "--set", "model.attention_lstm.elmo.epochs=1"]);
+    let elmo = ["run", "experiments/small.toml", "--set", "model.byte_transformer.pretrained=elmo.safetensors"];
+    project.refused(&elmo, &["elmo.safetensors has a pre-trained attention_lstm, not a pre-trained byte_transformer"]);
+    let set = ["pretrain", "other", "-o", "x", "--set", "model.byte_transformer.layers=1"];
+    project.refused(&set, &["model.byte_transformer is set", "--model"]);
+    project.refused(&["pretrain", "other", "-o", "x", "--model", "svm"], &["svm", "attention_lstm"]);
+    let both = fs::read_to_string(project.path("experiments/small.toml")).unwrap();
+    let both = both.replace("models = [\"byte_transformer\"]", "models = [\"byte_transformer\", \"attention_lstm\"]");
+    project.write("experiments/small.toml", both);
+    project.refused(&["pretrain", "other", "--like", "small", "-o", "x"], &["choose one with --model"]);
+    project.done(&["pretrain", "other", "--like", "small", "-o", "x", "--model", "byte_transformer"]);
 }
 
 #[test]

@@ -8,7 +8,7 @@
 
 mod parse;
 mod resolve;
-mod validate;
+pub(super) mod validate;
 
 use std::path::Path;
 

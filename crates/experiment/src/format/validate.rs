@@ -125,9 +125,15 @@ fn variant(sections: Sections, document: &Document, origin: &str) -> Result<Vari
     let named: Vec<&toml::Value> = metadata.filter_map(toml::Value::as_array).flatten().collect();
     let reads_metadata = !named.is_empty();
     let reads_packet_times = named.iter().any(|value| value.as_str() == Some("time"))
-        || specs.iter().chain(&members).any(|spec| spec.input.reads_sequences() || spec.input.reads_flowpic());
+        || specs
+            .iter()
+            .chain(&members)
+            .any(|spec| (spec.input.reads_sequences() && sequences.times) || spec.input.reads_flowpic());
     if reads_metadata {
         let wrong = |text: &str| Err(problem("feature", format!("{PACKET_METADATA} of a model {text}")));
+        if named.iter().any(|value| value.as_str() == Some("time")) && !sequences.times {
+            return wrong("reads `time`, which feature.sequences.times = false leaves out");
+        }
         if sequences.packets < feature.packets {
             return wrong("requires feature.sequences.packets to be at least feature.packets");
         }
@@ -230,7 +236,12 @@ fn model_kind(name: &str, keys: Option<&toml::Value>, origin: &str) -> Result<Mo
 }
 
 /// Returns one specification per input listed in the model's table.
-fn model_specs(name: &str, table: Option<&toml::Value>, origin: &str) -> Result<Vec<ModelSpec>, DeclarativeError> {
+/// Returns the specifications of a model, one for each of its inputs.
+pub(in super::super) fn model_specs(
+    name: &str,
+    table: Option<&toml::Value>,
+    origin: &str,
+) -> Result<Vec<ModelSpec>, DeclarativeError> {
     let kind = model_kind(name, table, origin)?;
     let origin = origin.replace("[models]", &format!("[model.{name}]"));
     let mut parameters = match table {

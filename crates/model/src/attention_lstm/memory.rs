@@ -60,7 +60,7 @@ pub(super) fn expected(
         );
 
     // Tokens, their places and, during the draw, their hashes.
-    let drawn = if elmo.corpus.is_empty() { 0.0 } else { elmo.corpus_packets as f64 };
+    let drawn = if elmo.corpus.is_empty() && !elmo.unlabelled { 0.0 } else { elmo.corpus_packets as f64 };
     let pretraining = pretraining.and(CORPUS, drawn * (2.0 * size.bytes as f64 + 64.0));
 
     // The vector of every packet, assuming all packets are distinct. While they are stored there are three copies.

@@ -18,8 +18,8 @@ use super::deep::parameters::{
 };
 use super::deep::pretrained::Pretrained;
 use super::deep::training::{OnEncodings, TrainingContext, fit_classifier, predict, prediction_batches, still_rising};
-use super::elmo::{ENCODING, ElmoSource, Encoded, Encodings, encode_flows, pretrain, untrained};
-use super::entry::ElmoEntry;
+use super::elmo::{ENCODING, Encoded, Encodings, PRETRAINING_ENTRY, encode_flows, pretrain, untrained};
+use super::pretraining::PretrainingSource;
 use super::{
     AgreementBound, Classifier, Device, Examples, ExpectedMemory, FitContext, FitReport, FitSize, Implementation,
     Input, ModelArchive, ModelEntry, ModelError, StageTime,
@@ -44,12 +44,7 @@ pub(super) static ENTRY: ModelEntry = ModelEntry {
     }),
     reference_row_limit: None,
     sequences: |_, _| Ok(()),
-    elmo: Some(ElmoEntry {
-        options: AttentionLstm::pretraining_options,
-        build: |spec, source| {
-            Ok(Box::new(AttentionLstm::new(spec.implementation, &spec.parameters)?.with_elmo(source)))
-        },
-    }),
+    pretraining: Some(PRETRAINING_ENTRY),
     external: None,
     build: |spec| Ok(Box::new(AttentionLstm::new(spec.implementation, &spec.parameters)?)),
     load: |_, archive| Ok(Box::new(AttentionLstm::from_archive(archive)?)),
@@ -61,8 +56,6 @@ pub struct AttentionLstm {
     implementation: Implementation,
     device: Device,
     options: AttentionLstmOptions,
-    /// The source of the ELMo; `None` for pre-training on the training part alone.
-    elmo: Option<ElmoSource>,
     fitted: Option<Fitted>,
 }
 
@@ -83,21 +76,24 @@ impl AttentionLstm {
     /// An unknown key, or an unusable value.
     pub fn new(implementation: Implementation, parameters: &toml::Table) -> Result<Self, ModelError> {
         let options = options::parse(parameters)?;
-        Ok(Self { implementation, device: Device::Cpu, options, elmo: None, fitted: None })
+        Ok(Self { implementation, device: Device::Cpu, options, fitted: None })
     }
 
     /// Returns how the ELMo of a table is pre-trained; `None` if its encoder is not pre-trained.
     ///
     /// # Errors
     /// See [`Self::new`].
-    pub fn pretraining_options(parameters: &toml::Table) -> Result<Option<ElmoOptions>, ModelError> {
+    pub(crate) fn pretraining_options(parameters: &toml::Table) -> Result<Option<ElmoOptions>, ModelError> {
         let options = options::parse(parameters)?;
         Ok(options.encoder.is_pretrained().then_some(options.elmo))
     }
 
-    /// Returns the model with an ELMo that was not pre-trained on the training part alone.
-    pub fn with_elmo(self, source: ElmoSource) -> Self {
-        Self { elmo: Some(source), ..self }
+    /// Returns the options of the ELMo in a table.
+    ///
+    /// # Errors
+    /// See [`Self::new`].
+    pub(crate) fn elmo_options(parameters: &toml::Table) -> Result<ElmoOptions, ModelError> {
+        Ok(options::parse(parameters)?.elmo)
     }
 
     /// Loads a fitted model from a file. It uses the implementation it was fitted with, on the CPU.
@@ -133,7 +129,7 @@ impl AttentionLstm {
             bytes,
             classes,
         };
-        Ok(Self { implementation, device: Device::Cpu, options, elmo: None, fitted: Some(fitted) })
+        Ok(Self { implementation, device: Device::Cpu, options, fitted: Some(fitted) })
     }
 
     /// Returns the model with another implementation: both use the same parameters.
@@ -184,19 +180,19 @@ impl AttentionLstm {
         report: &mut FitReport,
     ) -> Result<ParameterSet, ModelError> {
         let options = &self.options.elmo;
-        let corpus = match &self.elmo {
-            Some(ElmoSource::File(file, pretraining)) => {
+        let corpus = match context.pretraining {
+            Some(PretrainingSource::File(file, pretraining)) => {
                 report.notes.extend(pretraining.notes());
                 report.pretraining = Some(pretraining.clone());
                 return Ok(file.parameters.clone());
             }
-            Some(ElmoSource::Corpus(corpus)) => {
+            Some(PretrainingSource::Corpus(corpus)) => {
                 report.notes.extend(corpus.pretraining.notes());
                 report.pretraining = Some(corpus.pretraining.clone());
                 let rows = (0..corpus.tokens.values.len() / corpus.tokens.bytes).collect::<Vec<_>>();
                 Some(PacketList::of_rows(&corpus.tokens, &rows))
             }
-            None if options.corpus.is_empty() && options.pretrained.is_empty() => None,
+            None if options.source().is_training_only() => None,
             None => return Err(data_problem("elmo.corpus and elmo.pretrained need the captures of a run".to_owned())),
         };
         let packets = corpus.as_ref().unwrap_or(training);

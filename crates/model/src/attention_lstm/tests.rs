@@ -54,7 +54,7 @@ fn model(implementation: Implementation, more: &str) -> AttentionLstm {
 }
 
 fn context(seed: u64) -> FitContext<'static> {
-    FitContext { seed, device: Device::Cpu, progress: &Silent, artifacts: &NoArtifacts }
+    FitContext { seed, device: Device::Cpu, progress: &Silent, artifacts: &NoArtifacts, pretraining: None }
 }
 
 fn rows(from: usize, to: usize) -> Vec<usize> {
@@ -361,7 +361,7 @@ fn a_killed_training_resumes_to_the_same_bits() {
             let mut model = model(implementation, &more);
             (model.options.epochs, model.options.patience) = (4, 2);
             (model.options.elmo.dropout, model.options.elmo.positions) = (0.1, true);
-            let context = FitContext { seed: 5, device: Device::Cpu, progress, artifacts };
+            let context = FitContext { seed: 5, device: Device::Cpu, progress, artifacts, pretraining: None };
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
                 let report = model.fit(examples(&training), examples(&validation), &context).unwrap();

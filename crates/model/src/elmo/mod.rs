@@ -3,17 +3,9 @@
 //! kept in the artifact store, so that fits that differ only in the classifier share them.
 
 mod encoding;
-mod file;
-mod pretraining;
-mod source;
+mod language_model;
 
 pub(crate) use encoding::{
     BATCH as ENCODED_AT_ONCE, ENCODING, Encoded, Encodings, LARGEST as LARGEST_KEPT, encode_flows,
 };
-pub use file::{ElmoCard, ElmoFile, HeldOutSplit, SeenCapture, SeenPackets, content_hash};
-pub use pretraining::{PacketRows, pretrain_rows};
-pub(crate) use pretraining::{pretrain, untrained};
-
-pub use crate::deep::parameters::{ElmoOptions, MODEL, ParameterSet};
-pub use source::{Corpus, ElmoSource, TRAINING_PART, differences};
-pub use source::{CorpusPart, Excluded, Pretraining, Seen};
+pub(crate) use language_model::{PRETRAINING_ENTRY, pretrain, untrained};

@@ -132,7 +132,13 @@ impl Checks<'_> {
         let rows: Vec<usize> = (0..TRAINING + VALIDATION).collect();
         let (training, validation) = rows.split_at(TRAINING);
         let examples = |rows| Examples { features, rows };
-        let context = FitContext { seed: SEED, device: self.device, progress: self.progress, artifacts: &NoArtifacts };
+        let context = FitContext {
+            seed: SEED,
+            device: self.device,
+            progress: self.progress,
+            artifacts: &NoArtifacts,
+            pretraining: None,
+        };
         model.fit(examples(training), examples(validation), &context).map(drop)
     }
 
@@ -240,7 +246,7 @@ impl Checks<'_> {
         let (device, progress) = (self.device, self.progress);
         let fitted_accuracy = |features: &FeatureSet| {
             let mut model = External::new(spec)?;
-            let context = FitContext { seed: task.seed, device, progress, artifacts: &NoArtifacts };
+            let context = FitContext { seed: task.seed, device, progress, artifacts: &NoArtifacts, pretraining: None };
             let examples = |rows| Examples { features, rows };
             model.fit(examples(task.training), examples(task.validation), &context)?;
             let probabilities = model.predict_probabilities(test, progress)?;

@@ -133,7 +133,7 @@ fn intern(package: Package) -> &'static ModelEntry {
         agreement: None,
         reference_row_limit: None,
         sequences: |_, _| Ok(()),
-        elmo: None,
+        pretraining: None,
         external: Some(package),
         build: |spec| Ok(Box::new(External::new(spec)?)),
         load: |_, archive| Ok(Box::new(External::from_archive(archive)?)),

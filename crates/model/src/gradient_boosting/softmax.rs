@@ -182,7 +182,8 @@ mod tests {
         let value = |i: usize| ((i * 7919 + i * i % 37) % 257) as f32;
         let matrix = Array2::from_shape_fn((rows, columns), |(row, column)| value(row * columns + column));
         let targets: Vec<u32> = matrix.outer_iter().map(|row| u32::from(row.sum() > 1280.0)).collect();
-        let context = FitContext { seed: 3, device: Device::Cpu, progress: &Silent, artifacts: &NoArtifacts };
+        let context =
+            FitContext { seed: 3, device: Device::Cpu, progress: &Silent, artifacts: &NoArtifacts, pretraining: None };
         for (subsample, column_sample) in [(1.0, 1.0), (0.4, 1.0), (1.0, 0.3), (0.4, 0.3)] {
             let training = Rows {
                 matrix: matrix.clone(),
@@ -220,7 +221,8 @@ mod tests {
         let targets: Vec<u32> = (0..matrix.nrows()).map(|row| (hash(row) % u64::from(classes)) as u32).collect();
         let parameters =
             BoostingParameters { rounds: 30, depth: 16, minimum_child_weight: 0.0, l2: 0.01, ..Default::default() };
-        let context = FitContext { seed: 3, device: Device::Cpu, progress: &Silent, artifacts: &NoArtifacts };
+        let context =
+            FitContext { seed: 3, device: Device::Cpu, progress: &Silent, artifacts: &NoArtifacts, pretraining: None };
         let training = Rows {
             matrix: matrix.clone(),
             targets: targets.clone(),
@@ -253,7 +255,13 @@ mod tests {
                 sequence_columns: 0,
             };
             let parameters = BoostingParameters { rounds, early_stopping_rounds, depth: 5, ..Default::default() };
-            let context = FitContext { seed: 3, device: Device::Cpu, progress: &Silent, artifacts: &NoArtifacts };
+            let context = FitContext {
+                seed: 3,
+                device: Device::Cpu,
+                progress: &Silent,
+                artifacts: &NoArtifacts,
+                pretraining: None,
+            };
             let mut report = FitReport::default();
             let (model, bins) =
                 softmax_trees(&parameters, part(0..300), Some(part(300..rows)), &context, &mut report).unwrap();

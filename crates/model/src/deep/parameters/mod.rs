@@ -10,7 +10,7 @@ pub(crate) use options::WeightAveraging;
 pub(crate) use options::{
     Activation, AttentionLstmOptions, Encoder, LearningRateSchedule, Normalisation, PacketMetadata, check_rate_divisor,
 };
-pub use options::{ElmoOptions, MODEL};
+pub(crate) use options::{ElmoOptions, MODEL};
 pub use set::ParameterSet;
 pub(crate) use specification::{
     POSITIONS, Specification, classifier_specifications, convolution, convolution2d, elmo_specifications,

@@ -1,5 +1,6 @@
 //! The keys of `[model.attention_lstm]`: layer sizes and training settings.
 
+use crate::pretraining::PretrainingKeys;
 use serde::{Deserialize, Serialize};
 
 use crate::ModelError;
@@ -9,12 +10,12 @@ use crate::deep::training::TrainingOptions;
 use etcbench_storage::declarative::first_repeated;
 
 /// The model's name in files and errors.
-pub const MODEL: &str = "attention_lstm";
+pub(crate) const MODEL: &str = "attention_lstm";
 
 /// The embedded language model over packet bytes (Peters et al. 2018).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct ElmoOptions {
+pub(crate) struct ElmoOptions {
     /// Size of a byte's embedding; equal to `hidden`, because the layer mix adds the two.
     pub embedding: usize,
     /// Size of one direction's state.
@@ -37,6 +38,8 @@ pub struct ElmoOptions {
     pub corpus: Vec<String>,
     /// Maximum number of packets drawn from them and the training part together.
     pub corpus_packets: usize,
+    /// Whether the training flows that the experiment leaves out by `training_flows_per_class` are used too.
+    pub unlabelled: bool,
     /// File of a pre-trained ELMo, relative to the project's folder; empty to pre-train one.
     pub pretrained: String,
     /// Whether the pre-trained ELMo may have seen test and validation flows.
@@ -57,6 +60,7 @@ impl Default for ElmoOptions {
             dropout: 0.0,
             corpus: Vec::new(),
             corpus_packets: 200_000,
+            unlabelled: false,
             pretrained: String::new(),
             accept_seen: false,
         }
@@ -68,27 +72,20 @@ impl ElmoOptions {
     ///
     /// # Errors
     /// A value is out of range; reports the first such key.
-    pub fn validate(&self) -> Result<(), ModelError> {
+    pub(crate) fn validate(&self) -> Result<(), ModelError> {
         AttentionLstmOptions { elmo: self.clone(), ..AttentionLstmOptions::default() }.validate()
     }
 
     /// Returns these options without the source of the packets, which callers identify by other means.
-    pub fn without_source(&self) -> Self {
-        let Self { corpus, corpus_packets, pretrained, accept_seen, .. } = Self::default();
-        Self { corpus, corpus_packets, pretrained, accept_seen, ..self.clone() }
+    pub(crate) fn without_source(&self) -> Self {
+        let Self { corpus, corpus_packets, unlabelled, pretrained, accept_seen, .. } = Self::default();
+        Self { corpus, corpus_packets, unlabelled, pretrained, accept_seen, ..self.clone() }
     }
 
-    /// Checks the keys that define where the packets come from.
-    fn validate_source(&self) -> Result<(), ModelError> {
-        if !self.corpus.is_empty() && !self.pretrained.is_empty() {
-            let text = "elmo.corpus and elmo.pretrained exclude each other: an ELMo is either pre-trained on a \
-                        corpus or loaded from a file";
-            return Err(problem(text.to_owned()));
-        }
-        if let Some(name) = first_repeated(&self.corpus) {
-            return Err(problem(format!("elmo.corpus lists {name} twice; list it once")));
-        }
-        Ok(())
+    /// Returns the keys that define where the packets come from.
+    pub(crate) fn source(&self) -> PretrainingKeys {
+        let Self { corpus, corpus_packets, unlabelled, pretrained, accept_seen, .. } = self.clone();
+        PretrainingKeys { corpus, samples: corpus_packets, unlabelled, pretrained, accept_seen }
     }
 }
 
@@ -322,7 +319,7 @@ impl AttentionLstmOptions {
     /// A value is out of range; the message contains its key.
     pub(crate) fn validate(&self) -> Result<(), ModelError> {
         let elmo = &self.elmo;
-        elmo.validate_source()?;
+        elmo.source().check("elmo.").map_err(problem)?;
         if elmo.embedding != elmo.hidden {
             return Err(problem(format!(
                 "elmo.embedding = {} and elmo.hidden = {} must be equal: the layer mix adds the two",

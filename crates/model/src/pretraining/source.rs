@@ -1,4 +1,4 @@
-//! Sources of an ELMo other than the training part alone: a corpus to pre-train it on, or a file with one that was
+//! What a fit's model is pre-trained on other than the training part alone: a corpus, or a file with one that was
 //! pre-trained earlier. The experiment builds both, since it knows which captures and flows are held out; the facts
 //! about them end up in the fit's report.
 
@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::file::ElmoFile;
-use crate::deep::parameters::ElmoOptions;
+use super::file::PretrainedFile;
 use etcbench_feature::TokenArray;
 
 /// Name of the training part among the parts of a corpus; no dataset can have this name.
@@ -23,9 +22,9 @@ pub struct CorpusPart {
     pub captures: u64,
     /// Number of flows with a drawn packet.
     pub flows: u64,
-    /// Number of drawn packets.
+    /// Number of drawn packets, or of packets in the drawn flows.
     pub packets: u64,
-    /// Number of further packets that could have been drawn.
+    /// Number of further samples, packets or flows, that could have been drawn.
     pub left_over: u64,
 }
 
@@ -37,11 +36,12 @@ pub struct Excluded {
     pub captures: u64,
     /// Number of other flows in these captures; those of the training part are not counted.
     pub flows: u64,
-    /// Number of packets of other flows with the same bytes as a packet of a test or validation flow.
+    /// Number of packets with the same bytes as a packet of a test or validation flow, in other flows; if samples are
+    /// flows, of packets in flows whose packets all are those of a test or validation flow.
     pub packets: u64,
 }
 
-/// Test and validation flows that a pre-trained ELMo has seen.
+/// Test and validation flows that a pre-trained model has seen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Seen {
@@ -51,14 +51,14 @@ pub struct Seen {
     pub validation_flows: u64,
 }
 
-/// What a fit's ELMo was pre-trained on, if that is not the training part alone.
+/// What a fit's model was pre-trained on, if that is not the training part alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pretraining {
     /// The parts of the corpus.
     pub parts: Vec<CorpusPart>,
     /// What was excluded from it.
     pub excluded: Excluded,
-    /// SHA-256 of the ELMo's file, and the held-out flows it has seen; `None` if the ELMo was pre-trained for this fit.
+    /// SHA-256 of its file, and the held-out flows it has seen; `None` if it was pre-trained for this fit.
     pub file: Option<(String, Seen)>,
 }
 
@@ -75,7 +75,7 @@ impl Pretraining {
             format!(", read from a file (SHA-256 {})", sha256.get(..16).unwrap_or(sha256))
         });
         let mut notes = vec![format!(
-            "the ELMo was pre-trained on {} packets{from}: {}; excluded because of held-out flows: {} flows by their \
+            "pre-trained on {} packets{from}: {}; excluded because of held-out flows: {} flows by their \
              captures, {} packets by their bytes",
             self.packets(),
             parts.join(", "),
@@ -84,8 +84,8 @@ impl Pretraining {
         )];
         if let Some((_, seen)) = self.file.as_ref().filter(|(_, seen)| *seen != Seen::default()) {
             notes.push(format!(
-                "the ELMo has seen {} test flows and {} validation flows in its pre-training, as accept_seen permits: \
-                 scores may be too high",
+                "its pre-training has seen {} test flows and {} validation flows, as accept_seen permits: scores \
+                 may be too high",
                 seen.test_flows, seen.validation_flows
             ));
         }
@@ -93,38 +93,20 @@ impl Pretraining {
     }
 }
 
-/// Packets for pre-training.
+/// Samples for pre-training.
 #[derive(Debug, Clone)]
 pub struct Corpus {
-    /// The packets, one per row.
+    /// The samples, one per row.
     pub tokens: TokenArray,
     /// Their origin.
     pub pretraining: Pretraining,
 }
 
-/// The source of a fit's ELMo.
+/// What a fit's model is pre-trained on.
 #[derive(Debug, Clone)]
-pub enum ElmoSource {
-    /// Pre-train it on these packets.
+pub enum PretrainingSource {
+    /// These samples.
     Corpus(Arc<Corpus>),
     /// It was pre-trained earlier.
-    File(Arc<ElmoFile>, Pretraining),
-}
-
-/// Returns the keys in which an ELMo from a file differs from what an experiment specifies, with both values.
-pub fn differences(requested: &ElmoOptions, found: &ElmoOptions) -> Vec<(&'static str, String, String)> {
-    let mut differences = Vec::new();
-    for (key, requested, found) in [
-        ("elmo.embedding", requested.embedding, found.embedding),
-        ("elmo.hidden", requested.hidden, found.hidden),
-        ("elmo.layers", requested.layers, found.layers),
-    ] {
-        if requested != found {
-            differences.push((key, requested.to_string(), found.to_string()));
-        }
-    }
-    if requested.positions != found.positions {
-        differences.push(("elmo.positions", requested.positions.to_string(), found.positions.to_string()));
-    }
-    differences
+    File(Arc<PretrainedFile>, Pretraining),
 }

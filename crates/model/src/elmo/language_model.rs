@@ -1,5 +1,6 @@
-//! Pre-training as a byte language model, or the stored artifact of the same pre-training.
+//! Pre-training of an ELMo as a byte language model, or the stored artifact of the same pre-training.
 
+use crate::attention_lstm::AttentionLstm;
 use crate::deep::Engine;
 use crate::deep::engine::PRETRAINING;
 use crate::deep::packets::PacketList;
@@ -7,39 +8,52 @@ use crate::deep::parameters::{ElmoOptions, ParameterSet, elmo_specifications, in
 use crate::deep::pretrained::{Pretrained, Task};
 use crate::deep::training::TrainingContext;
 use crate::deep::unlabelled::{OnPackets, PretrainingOptions, fit_unlabelled};
-use crate::{EpochRecord, FitContext, Implementation, ModelError};
-use etcbench_feature::{TokenArray, VOCABULARY};
+use crate::pretraining::{PretrainingEntry, Sample, TokenRows, differences_of};
+use crate::stored::broken;
+use crate::{FitContext, ModelError};
+use etcbench_feature::VOCABULARY;
 
 /// Bump whenever the storage format of an ELMo changes.
 const FORMAT: &str = "elmo artifact 3";
 
-/// Packets of these rows of a token array.
-#[derive(Debug, Clone, Copy)]
-pub struct PacketRows<'a> {
-    /// The tokens.
-    pub tokens: &'a TokenArray,
-    /// The rows.
-    pub rows: &'a [usize],
-}
+/// How the paper's model is pre-trained.
+pub(crate) static PRETRAINING_ENTRY: PretrainingEntry = PretrainingEntry {
+    kind: "elmo",
+    sample: Sample::Packet,
+    prefix: PREFIX,
+    keys: |table| {
+        let options = AttentionLstm::pretraining_options(table)?;
+        Ok(options.map(|options| options.source()))
+    },
+    settings: |table| {
+        let options = AttentionLstm::elmo_options(table)?;
+        Ok(serde_json::to_value(options.without_source()).expect("options are JSON"))
+    },
+    specifications: |settings, tokens| Ok(elmo_specifications(&of_settings(settings)?, VOCABULARY, tokens.bytes)),
+    differences: |table, settings| {
+        let shape = |ElmoOptions { embedding, hidden, layers, positions, .. }: ElmoOptions| {
+            [embedding.to_string(), hidden.to_string(), layers.to_string(), positions.to_string()]
+        };
+        let both = [shape(AttentionLstm::elmo_options(table)?), shape(of_settings(settings)?)];
+        Ok(differences_of(["embedding", "hidden", "layers", "positions"], PREFIX, both))
+    },
+    pretrain: |spec, [training, validation], context| {
+        let engine = Engine { implementation: spec.implementation, device: context.device };
+        let packets = |TokenRows { tokens, rows }| PacketList::of_rows(tokens, rows);
+        let (bytes, options) = (training.tokens.bytes, AttentionLstm::elmo_options(&spec.parameters)?);
+        pretrain(engine, &options, bytes, &packets(training), &packets(validation), context)
+    },
+};
 
-/// Pre-trains an ELMo on the packets of `training`, or returns the stored artifact if the same pre-training was done
-/// before; returns its parameters and training curve. `validation` is only used to measure the loss.
-///
-/// # Errors
-/// Packets that nothing can be learnt from, training that diverged, a missing device, or an unreadable artifact.
-pub fn pretrain_rows(
-    implementation: Implementation,
-    options: &ElmoOptions,
-    training: PacketRows<'_>,
-    validation: PacketRows<'_>,
-    context: &FitContext<'_>,
-) -> Result<(ParameterSet, Vec<EpochRecord>), ModelError> {
-    let engine = Engine { implementation, device: context.device };
-    let packets = PacketList::of_rows(training.tokens, training.rows);
-    let validation = PacketList::of_rows(validation.tokens, validation.rows);
-    let Pretrained { parameters, epochs, .. } =
-        pretrain(engine, options, training.tokens.bytes, &packets, &validation, context)?;
-    Ok((parameters, epochs))
+/// What the names of an ELMo's keys begin with.
+const PREFIX: &str = "elmo.";
+
+/// Returns the options of a card.
+fn of_settings(settings: &serde_json::Value) -> Result<ElmoOptions, ModelError> {
+    let options: ElmoOptions =
+        serde_json::from_value(settings.clone()).map_err(|error| broken(format!("card: {error}")))?;
+    options.validate()?;
+    Ok(options)
 }
 
 /// Pre-trains an ELMo on `training`, or returns the stored artifact if the same pre-training was done before.
@@ -139,7 +153,8 @@ mod tests {
         let run = |options: &ElmoOptions, seed, training: &[usize], validation: &[usize]| {
             let (training, validation) =
                 (PacketList::of_rows(&tokens, training), PacketList::of_rows(&tokens, validation));
-            let context = FitContext { seed, device: Device::Cpu, progress: &Silent, artifacts: &artifacts };
+            let context =
+                FitContext { seed, device: Device::Cpu, progress: &Silent, artifacts: &artifacts, pretraining: None };
             pretrain(engine, options, 4, &training, &validation, &context)
         };
         let count = || artifacts.0.lock().unwrap().len();
