@@ -2,6 +2,7 @@
 //! `results/reference/lab` and `results/reference/iscxvpn2016-first10`, those of its ablations from
 //! `results/reference/ablations`, and must occur in it line by line.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -127,5 +128,47 @@ fn the_ladders_of_findings_are_those_of_the_stored_results() {
             rows += 1;
         }
         assert_eq!(rows, expected, "{data}, {experiment}");
+    }
+}
+
+#[test]
+fn the_networks_of_today_in_findings_are_those_of_the_stored_results() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("paper/FINDINGS.md")).unwrap();
+    let mut rows: Vec<(String, Vec<String>)> = Vec::new();
+    let mut add = |name: String, cell: String| match rows.iter_mut().find(|(known, _)| *known == name) {
+        Some((_, cells)) => cells.push(cell),
+        None => rows.push((name, vec![cell])),
+    };
+    for table in 2..=4 {
+        let path = root.join(format!("results/reference/ladder/lab-today/today-table{table}-ladder.csv"));
+        for record in csv::Reader::from_path(path).unwrap().deserialize() {
+            let record: BTreeMap<String, String> = record.unwrap();
+            add(format!("| {}, {} | ", record["model"], record["input"]), record["captures"].clone());
+        }
+    }
+    assert_eq!(rows.len(), 4);
+    let lab: Vec<String> = rows.drain(..).map(|(name, cells)| name + &cells.join(" | ")).collect();
+    let mut rows = Vec::new();
+    for variant in ["random_split", "without_shortcuts"] {
+        let path = root.join("results/reference/iscxvpn2016-first10/today-table2.csv");
+        for record in csv::Reader::from_path(path).unwrap().deserialize() {
+            let record: BTreeMap<String, String> = record.unwrap();
+            if record["variant"] == variant {
+                let [mean, deviation] = ["macro_f1", "macro_f1_standard_deviation"]
+                    .map(|column| format!("{:.3}", record[column].parse::<f64>().unwrap()));
+                rows.push((format!("{}, {}", record["model"], record["input"]), format!("{mean}±{deviation}")));
+            }
+        }
+    }
+    assert_eq!(rows.len(), 14);
+    let (random, captures) = rows.split_at(7);
+    for ((name, random), (other, capture)) in random.iter().zip(captures) {
+        assert_eq!(name, other);
+        let line = format!("| {name} | {random} | {capture} |\n");
+        assert!(page.contains(&line), "paper/FINDINGS.md has no line {line:?}");
+    }
+    for line in lab {
+        assert!(page.contains(&format!("{line} |\n")), "paper/FINDINGS.md has no line {line:?}");
     }
 }
