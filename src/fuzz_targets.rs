@@ -98,7 +98,7 @@ fn read_all(reader: Result<CaptureReader, crate::capture::CaptureError>) {
 /// Reads a whole capture file, compressed or not.
 pub fn capture(bytes: &[u8]) {
     for tunnels in [Tunnels::Outer, Tunnels::Inner] {
-        let options = ReaderOptions { tunnels, expansion: EXPANSION };
+        let options = ReaderOptions { tunnels, expansion: EXPANSION, decompress_ahead: false };
         read_all(CaptureReader::from_reader_with(Cursor::new(bytes.to_vec()), "fuzz", &options));
     }
 }
@@ -114,7 +114,7 @@ pub fn packet(bytes: &[u8]) {
     }
     file.extend(frame);
     for tunnels in [Tunnels::Outer, Tunnels::Inner] {
-        let options = ReaderOptions { tunnels, expansion: EXPANSION };
+        let options = ReaderOptions { tunnels, expansion: EXPANSION, decompress_ahead: false };
         read_all(CaptureReader::from_reader_with(Cursor::new(file.clone()), "fuzz", &options));
     }
 }
@@ -127,7 +127,7 @@ pub fn zip_archive(bytes: &[u8]) {
         if let Ok(reader) = archive::open_member_with(&path, &member.name, EXPANSION) {
             let _ = std::io::copy(&mut reader.take(1 << 25), &mut std::io::sink());
         }
-        let options = ReaderOptions { tunnels: Tunnels::Inner, expansion: EXPANSION };
+        let options = ReaderOptions { tunnels: Tunnels::Inner, expansion: EXPANSION, decompress_ahead: false };
         read_all(CaptureReader::open_with(&CaptureSource::member(&path, &member.name), &options));
     }
 }

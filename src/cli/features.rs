@@ -173,7 +173,9 @@ impl Job<'_> {
         sink: &mut dyn FnMut(LabelledFlow),
         progress: &mut dyn FnMut(u64),
     ) -> anyhow::Result<CaptureSummary> {
-        let reader_options = ReaderOptions { tunnels: self.options.tunnels, ..ReaderOptions::default() };
+        let decompress_ahead = rayon::current_num_threads() > 1;
+        let reader_options =
+            ReaderOptions { tunnels: self.options.tunnels, decompress_ahead, ..ReaderOptions::default() };
         let reader = CaptureReader::open_with(&CaptureSource::from(path), &reader_options)?;
         let capture = match &self.arguments.relative_to {
             Some(folder) => within(path, folder)?,

@@ -6,6 +6,7 @@
 //! packets are counted by [`SkipReason`] in the [`CaptureSummary`]. If a file is damaged, every packet before the
 //! damage is returned, and the summary reports where the damage is.
 
+mod ahead;
 pub mod archive;
 mod buffer;
 mod compression;

@@ -5,9 +5,10 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use super::ahead::Ahead;
 use super::archive;
 use super::buffer::StreamBuffer;
-use super::compression::{CompressionFault, ExpansionLimits, decompress};
+use super::compression::{CompressionFault, Decompressed, ExpansionLimits, decompress};
 use super::datagram::Datagrams;
 use super::error::CaptureError;
 use super::network::{self, Headers};
@@ -26,6 +27,9 @@ pub struct ReaderOptions {
     pub tunnels: Tunnels,
     /// How far compressed captures may expand.
     pub expansion: ExpansionLimits,
+    /// Whether compressed captures are decompressed in a thread of their own, ahead of what is read. The packets are the
+    /// same.
+    pub decompress_ahead: bool,
 }
 
 enum Format {
@@ -36,7 +40,7 @@ enum Format {
 /// A capture being read.
 ///
 /// Memory use is one window on the file (half a megabyte, or the size of the longest record) and the window of a
-/// compression (at most 128 MiB). Packets longer than 262,144 bytes and pcapng blocks longer than 16 MiB are damage, as
+/// compression (at most 128 MiB), and some two megabytes if it is decompressed ahead. Packets longer than 262,144 bytes and pcapng blocks longer than 16 MiB are damage, as
 /// in libpcap.
 ///
 /// ```no_run
@@ -88,7 +92,11 @@ impl CaptureReader {
     /// # Errors
     /// Those of [`CaptureReader::open`].
     pub fn open_with(source: &CaptureSource, options: &ReaderOptions) -> Result<CaptureReader, CaptureError> {
-        let result = CaptureReader::from_reader_with(source.open(options.expansion)?, source.to_string(), options);
+        let mut stream = source.open(options.expansion)?;
+        if options.decompress_ahead && source.member.is_some() {
+            stream = Box::new(Ahead::start(stream).map_err(|error| read_error(source.to_string(), 0, error))?);
+        }
+        let result = CaptureReader::from_reader_with(stream, source.to_string(), options);
         match result {
             Err(CaptureError::NotACapture { name, .. }) if source.member.is_none() && is_archive_file(&source.file) => {
                 let members = archive::members(&source.file)?;
@@ -120,8 +128,14 @@ impl CaptureReader {
         options: &ReaderOptions,
     ) -> Result<CaptureReader, CaptureError> {
         let name = name.into();
-        let mut buffer = match decompress(stream, options.expansion) {
-            Ok(decompressed) => StreamBuffer::new(decompressed.stream),
+        let opened = decompress(stream, options.expansion).and_then(|Decompressed { stream, layers }| {
+            Ok(match options.decompress_ahead && !layers.is_empty() {
+                true => StreamBuffer::new(Box::new(Ahead::start(stream)?)),
+                false => StreamBuffer::new(stream),
+            })
+        });
+        let mut buffer = match opened {
+            Ok(buffer) => buffer,
             Err(source) => return Err(read_error(name, 0, source)),
         };
         if let Err(source) = buffer.fill(FILE_HEADER) {

@@ -40,7 +40,8 @@ pub fn assemble_capture(
     sink: &mut dyn FnMut(Flow),
 ) -> Result<CaptureSummary, AssembleError> {
     options.validate()?;
-    let reader_options = ReaderOptions { tunnels: options.tunnels, ..ReaderOptions::default() };
+    let decompress_ahead = rayon::current_num_threads() > 1;
+    let reader_options = ReaderOptions { tunnels: options.tunnels, decompress_ahead, ..ReaderOptions::default() };
     assemble_packets(CaptureReader::open_with(&CaptureSource::from(path), &reader_options)?, options, sink, &mut |_| {})
 }
 
