@@ -10,6 +10,7 @@ mod disturbance;
 mod kind;
 mod query;
 mod store;
+mod stored;
 
 pub use condition::Condition;
 pub use cost::{BatchCost, DECISION_BATCHES, DecisionCost};
@@ -17,7 +18,9 @@ pub use disturbance::Disturbance;
 pub use kind::EvaluationKind;
 pub use query::Answers;
 pub(super) use query::{EvaluatedModel, costs, evaluate};
-pub(super) use store::{answers_csv, evaluation_csv};
+pub(super) use store::answers_csv;
+pub use store::evaluation_csv;
+pub use stored::{AnswerFacts, StatedValues, is_evaluated, read_answers};
 
 use serde::{Deserialize, Serialize};
 
