@@ -37,8 +37,36 @@ pub(super) fn check(
     }
 }
 
+/// Most flows of a class that are drawn again: counts in a bundle can be anything.
+const MOST: u64 = 1 << 20;
+
 /// A flow: its capture and number.
 type FlowName<'a> = (&'a str, u32);
+
+/// The flows of a class before the draw, in the order in which they were read: captures, with their numbers of flows.
+#[derive(Default)]
+struct Candidates<'a> {
+    captures: Vec<(&'a str, u32)>,
+    total: u64,
+}
+
+impl<'a> Candidates<'a> {
+    /// Returns the flows at ascending places.
+    fn at(&self, places: &[usize]) -> Vec<FlowName<'a>> {
+        let mut captures = self.captures.iter();
+        let (mut first, mut current) = (0, ("", 0));
+        let mut flows = Vec::new();
+        for &place in places {
+            while place >= first + current.1 as usize {
+                first += current.1 as usize;
+                let Some(next) = captures.next() else { return flows };
+                current = *next;
+            }
+            flows.push((current.0, (place - first) as u32));
+        }
+        flows
+    }
+}
 
 /// Returns the flows of every class before the draw, in the order in which they were read, or why they are not known.
 fn candidates<'a>(
@@ -46,7 +74,7 @@ fn candidates<'a>(
     facts: &VariantFacts,
     variant: &Variant,
     flows: &FeatureSet,
-) -> Result<BTreeMap<String, Vec<FlowName<'a>>>, &'static str> {
+) -> Result<BTreeMap<String, Candidates<'a>>, &'static str> {
     let mut labels: HashMap<(&str, &str), Labels> = HashMap::new();
     for dataset in &claimed.run.datasets {
         let manifest = manifest(claimed, dataset).ok_or("a manifest cannot be read")?;
@@ -57,12 +85,12 @@ fn candidates<'a>(
     if variant.split.method == SplitMethod::Published {
         return Err("flows in none of the published parts are left out");
     }
-    if facts.unselected.too_few_packets + facts.unselected.without_bytes > 0 {
+    if facts.unselected.too_few_packets > 0 || facts.unselected.without_bytes > 0 {
         return Err("flows were left out for other reasons, too");
     }
     let columns = variant.selection.label_columns();
     let mut names: HashSet<&str> = HashSet::new();
-    let mut candidates: BTreeMap<String, Vec<FlowName<'a>>> = BTreeMap::new();
+    let mut candidates: BTreeMap<String, Candidates<'a>> = BTreeMap::new();
     for capture in &claimed.run.captures {
         if !names.insert(&capture.capture) {
             return Err("the variants have different flows");
@@ -70,12 +98,18 @@ fn candidates<'a>(
         let of_capture = labels.get(&(capture.dataset.as_str(), capture.capture.as_str()));
         let of_capture = of_capture.filter(|labels| columns.iter().all(|column| labels.contains_key(*column)));
         let of_capture = of_capture.ok_or("labels are of single flows")?;
-        if capture.unused_flows + capture.unmatched_flows + capture.ambiguous_flows > 0 {
+        if [capture.unused_flows, capture.unmatched_flows, capture.ambiguous_flows] != [0; 3] {
             return Err("labels are of single flows");
         }
         let Some(class) = variant.selection.class_of(of_capture) else { continue };
         let count = u32::try_from(capture.flows).map_err(|_| "a capture has impossibly many flows")?;
-        candidates.entry(class).or_default().extend((0..count).map(|number| (capture.capture.as_str(), number)));
+        let of_class = candidates.entry(class).or_default();
+        of_class.captures.push((&capture.capture, count));
+        of_class.total += u64::from(count);
+    }
+    let most = variant.selection.maximum_flows_per_class.map_or(u64::MAX, |most| most as u64);
+    if candidates.values().any(|of_class| of_class.total.min(most) > MOST) {
+        return Err("there are too many flows");
     }
     match flows.provenance.iter().all(|flow| names.contains(flow.capture.as_str())) {
         true => Ok(candidates),
@@ -87,7 +121,7 @@ fn check_variant(
     facts: &VariantFacts,
     variant: &Variant,
     flows: &FeatureSet,
-    candidates: &BTreeMap<String, Vec<FlowName<'_>>>,
+    candidates: &BTreeMap<String, Candidates<'_>>,
     findings: &mut Vec<Finding>,
 ) {
     let selection = &variant.selection;
@@ -95,11 +129,10 @@ fn check_variant(
     // Duplicates are dropped after the draw, and packets without bytes are no samples.
     let all_are_kept = selection.duplicates == DuplicateFlows::Keep && selection.sample == Sample::Flow;
     let place = format!("flows/{}.csv", facts.name);
-    let nothing = Vec::new();
+    let nothing = Candidates::default();
     for (class, name) in flows.class_names.iter().enumerate() {
         let of_class = candidates.get(name).unwrap_or(&nothing);
-        let drawn = drawn_flows(name, of_class.len(), most, SEED);
-        let drawn: Vec<FlowName<'_>> = drawn.into_iter().map(|place| of_class[place]).collect();
+        let drawn = of_class.at(&drawn_flows(name, of_class.total as usize, most, SEED));
         let known: HashSet<FlowName<'_>> = drawn.iter().copied().collect();
         let own = flows.provenance.iter().zip(&flows.labels).filter(|(_, label)| **label as usize == class);
         let own: HashSet<FlowName<'_>> = own.map(|(flow, _)| (flow.capture.as_str(), flow.number)).collect();

@@ -39,6 +39,9 @@ const EVALUATION_VERSION: u32 = 3;
 /// Bump whenever a change to the code changes what is measured for a decision.
 const COST_VERSION: u32 = 1;
 
+/// Maximum number of periods of `drift`.
+const MOST_PERIODS: usize = 10_000;
+
 /// `[evaluation]` of an experiment.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -101,6 +104,9 @@ impl EvaluationOptions {
         }
         if self.drift.is_some_and(|parts| parts < 2) {
             return Err("drift is below 2; set the number of periods, at least 2".to_owned());
+        }
+        if self.drift.is_some_and(|parts| parts > MOST_PERIODS) {
+            return Err(format!("drift is above {MOST_PERIODS}; set a number of periods that each have test flows"));
         }
         if self.drift.is_some() && variant.split.method != SplitMethod::Temporal {
             return Err(format!(

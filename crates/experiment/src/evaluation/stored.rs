@@ -14,6 +14,9 @@ const COLUMNS: [&str; 5] = ["kind", "condition", "class", "predicted", "training
 /// Largest difference of the sum of probabilities from 1.
 const ROUNDING: f64 = 1e-3;
 
+/// Number of conditions that a message lists.
+const LISTED: usize = 40;
+
 /// What is known about a fit whose answers are read.
 pub struct AnswerFacts<'a> {
     /// `[evaluation]` of the experiment.
@@ -61,6 +64,9 @@ pub fn read_answers(
     facts: &AnswerFacts<'_>,
     stated: &BTreeMap<(String, String), StatedValues>,
 ) -> Result<Vec<Answers>, String> {
+    if facts.class_names.is_empty() {
+        return Err("there are no classes".to_owned());
+    }
     let mut parts = read_parts(content, facts.class_names)?;
     let named = |part: &Part| match part.condition.is_empty() {
         true => part.kind.clone(),
@@ -215,7 +221,8 @@ fn conditions(facts: &AnswerFacts<'_>, parts: &[Part]) -> Result<Vec<Condition>,
         |part: &Part, condition: &Condition| part.kind == condition.kind().name() && part.condition == condition.name();
     let listed = |conditions: &[Condition]| {
         let names = conditions.iter().map(|condition| format!("{} {}", condition.kind().name(), condition.name()));
-        names.map(|name| name.trim_end().to_owned()).collect::<Vec<_>>().join(", ")
+        let shown: Vec<String> = names.take(LISTED).map(|name| name.trim_end().to_owned()).collect();
+        shown.join(", ") + if conditions.len() > LISTED { ", ..." } else { "" }
     };
     if let Some(spec) = facts.spec {
         let expected: Vec<Condition> =
