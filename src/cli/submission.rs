@@ -7,9 +7,9 @@ use clap::{Args, Subcommand};
 
 use super::{Verdict, output, progress};
 use crate::experiment::{self, results_folder};
-use crate::runs::{self, find_run, published_folder};
+use crate::runs::{self, find_run};
 use crate::storage;
-use crate::submission::{self, Bundle, Checked, Finding, Rerun};
+use crate::submission::{self, Bundle, Checked, Finding, Licences, Rerun};
 
 /// `etcbench submission`.
 #[derive(Subcommand)]
@@ -26,13 +26,19 @@ pub(super) enum SubmissionCommand {
   etcbench submission pack table2-lab-demo -o leaderboard
   etcbench submission pack results/table2-lab-demo -o table2.etcbundle
 
-The same run always produces the same bytes. Predictions under the conditions of [evaluation] are left out.")]
+The same run always produces the same bytes.")]
 pub(super) struct PackArguments {
     /// The run: its folder, or the folder's name under results/.
     run: PathBuf,
     /// The bundle's file; `-` is standard output. In a folder, the file is named RUN-HASH.etcbundle.
     #[arg(short, long, value_name = "PATH")]
     output: PathBuf,
+    /// Licence of the weights that the run saved or began with, as an SPDX identifier; it is written into the model cards.
+    #[arg(long, value_name = "SPDX", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    weights_licence: Option<String>,
+    /// Licence of the code behind imported predictions; other models state theirs.
+    #[arg(long, value_name = "SPDX", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    code_licence: Option<String>,
 }
 
 /// `etcbench submission check`.
@@ -63,15 +69,13 @@ pub(super) fn submission(project: &Path, command: &SubmissionCommand) -> anyhow:
 fn pack(project: &Path, arguments: &PackArguments) -> anyhow::Result<Verdict> {
     output::announce(&arguments.output);
     let folder = find_run(&results_folder(project), &arguments.run)?;
-    let packed = submission::pack(&folder, &published_folder(project))?;
+    let licences = Licences { code: arguments.code_licence.clone(), weights: arguments.weights_licence.clone() };
+    let packed = submission::pack(&folder, project, &licences)?;
     let path = match arguments.output.is_dir() {
         true => arguments.output.join(&packed.name),
         false => arguments.output.clone(),
     };
     storage::write_whole(&path, &packed.bytes).with_context(|| path.display().to_string())?;
-    for what in &packed.left_out {
-        tell!("left out: {what}");
-    }
     say!("{}: {} bytes, identity {}", path.display(), packed.bytes.len(), packed.identity);
     Ok(Verdict::Done)
 }

@@ -67,6 +67,7 @@ pub(super) fn run_unit(project: &Path, planned: &PlannedRun, number: usize) -> a
     let progress = progress::for_standard_error();
     let result = experiment::run_unit(&planned.experiments[unit.experiment], &unit.unit, &settings, progress.as_ref());
     record.wall_seconds = started.elapsed().as_secs_f64();
+    record.stages = settings.cache.counts();
     match &result {
         Ok(outcome) => {
             record.state = if outcome.failures.is_empty() { UnitState::Done } else { UnitState::Failed };

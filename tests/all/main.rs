@@ -45,7 +45,10 @@ mod project;
 mod published;
 mod release;
 mod report;
+#[cfg(unix)]
 mod slurm;
+#[cfg(target_os = "linux")]
+mod slurm_everything;
 mod split_flows;
 mod stages;
 mod submission;

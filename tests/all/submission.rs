@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use tampered::Tampered;
-use tamperings::{PLAIN_TAMPERINGS, TUNED_TAMPERINGS};
+use tamperings::{ASKED_TAMPERINGS, PLAIN_TAMPERINGS, TUNED_TAMPERINGS};
 
 use crate::common::{Project, every_stage};
 
@@ -95,15 +95,54 @@ trees = [1, 3]
 cost = true
 "#;
 
+/// Answers under every kind of condition, with flows that were drawn.
+const ASKED: &str = r#"
+title = "Asked"
+seeds = [0, 1]
+models = ["knn", "majority"]
+[dataset]
+names = ["three"]
+[selection]
+label = "kind"
+classes = ["web", "mail", "chat"]
+maximum_flows_per_class = 30
+[feature]
+packets = 2
+bytes = 32
+sequences.packets = 4
+[split]
+method = "stratified"
+train = 0.5
+validation = 0.25
+test = 0.25
+[model.knn]
+input = ["bytes", "sequences", "statistics"]
+k = 3
+[evaluation]
+first_packets = true
+masked = ["ports"]
+byte_ranges = 16
+occluded = ["lengths", "times"]
+disturbed = ["drop 0.3", "pad 128", "jitter 0.5"]
+unknown_classes = ["chat"]
+calibration = true
+"#;
+
 fn project() -> Project {
     let project = every_stage::project();
     project.write("data/many.toml", DATASET);
+    let three = DATASET.replace("\"many\"", "\"three\"").replace("Two classes", "Three classes");
+    project.write("data/three.toml", three.replace("reference", "licence = \"CC-BY-4.0\"\nreference"));
     for capture in 0..4_u16 {
-        for (class, length, port) in [("web", 60, 1000), ("mail", 61, 2000)] {
+        for (class, length, port) in [("web", 60, 1000), ("mail", 61, 2000), ("chat", 63, 3000)] {
             let bytes = every_stage::capture(port + 20 * capture, length + capture % 2);
-            project.write(&format!("data/many/{class}-{capture}.pcap"), bytes);
+            project.write(&format!("data/three/{class}-{capture}.pcap"), &bytes);
+            if class != "chat" {
+                project.write(&format!("data/many/{class}-{capture}.pcap"), bytes);
+            }
         }
     }
+    project.write("experiments/asked.toml", ASKED);
     project.write("experiments/plain.toml", PLAIN);
     project.write("experiments/tuned.toml", TUNED);
     project
@@ -187,7 +226,9 @@ fn passes_as_it_is(project: &Project, what: &str, run: &str) -> PathBuf {
 fn a_bundle_that_was_tampered_with_is_refused_with_the_reason() {
     let project = project();
     let (mut tried, mut failed) = (0, Vec::new());
-    for (experiment, tamperings) in [("plain", PLAIN_TAMPERINGS), ("tuned", TUNED_TAMPERINGS)] {
+    for (experiment, tamperings) in
+        [("plain", PLAIN_TAMPERINGS), ("tuned", TUNED_TAMPERINGS), ("asked", ASKED_TAMPERINGS)]
+    {
         let folder = run(&project, &["run", experiment]);
         let honest = read(&pack(&project, &folder));
         write(&project.path("honest.etcbundle"), &honest);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use etcbench_model::ArtifactStore;
@@ -38,7 +38,7 @@ pub struct Cache {
 pub type StageCounts = BTreeMap<String, StageCount>;
 
 /// Number of computed and reused outputs of one stage.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StageCount {
     /// Computed, whether or not the cache stores the output.
     pub computed: u64,
@@ -78,7 +78,7 @@ impl Cache {
     }
 
     /// Returns the counts of this cache and its clones.
-    pub(super) fn counts(&self) -> StageCounts {
+    pub fn counts(&self) -> StageCounts {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

@@ -48,8 +48,8 @@ pub use comparisons::{Comparison, PairedTest, comparisons, comparisons_csv};
 pub use datasets::{dataset_names, on_what_is_here, require_data};
 pub use divided::{DividedFlows, divided_flows};
 pub use evaluation::{
-    Answers, BatchCost, Condition, DECISION_BATCHES, DecisionCost, Disturbance, EvaluationKind, EvaluationOptions,
-    MEDIAN_WAIT_SECONDS, TEMPERATURE,
+    AnswerFacts, Answers, BatchCost, Condition, DECISION_BATCHES, DecisionCost, Disturbance, EvaluationKind,
+    EvaluationOptions, MEDIAN_WAIT_SECONDS, StatedValues, TEMPERATURE, evaluation_csv, is_evaluated, read_answers,
 };
 pub use export::{export, import};
 pub use fit::FitOutcome;

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use super::flows::FLOWS_VERSION;
 use super::run::short_hash;
 use super::{
-    Cache, Experiment, ExperimentError, Invocation, Overrides, Provenance, Unit, are_cached, read_experiment,
-    results_folder, results_name, units,
+    Cache, Experiment, ExperimentError, Invocation, Overrides, Provenance, StageCounts, Unit, are_cached,
+    read_experiment, results_folder, results_name, units,
 };
 use etcbench_feature::FEATURES_VERSION;
 use etcbench_model::{ModelKind, ModelSpec};
@@ -113,6 +113,9 @@ pub struct UnitRecord {
     pub begun: u64,
     /// Elapsed time in seconds; cached results took none.
     pub wall_seconds: f64,
+    /// The outputs that it computed and those that it took from the cache, by stage; empty until it ends.
+    #[serde(default)]
+    pub stages: StageCounts,
 }
 
 /// A plan with its experiments, units and folder.
@@ -322,6 +325,7 @@ impl PlannedRun {
             slurm: variable("SLURM_ARRAY_JOB_ID").zip(variable("SLURM_ARRAY_TASK_ID")),
             begun: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
             wall_seconds: 0.0,
+            stages: StageCounts::new(),
         }
     }
 

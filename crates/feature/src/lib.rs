@@ -34,7 +34,7 @@ pub use mask::{Mask, MaskMethod, mask_flow};
 pub use nprint::stream_nprint;
 pub use npz::stream_npz;
 pub use occlusion::Quantity;
-pub use selected::{SelectionError, Unselected};
+pub use selected::{SelectionError, Unselected, drawn_flows};
 pub use selection::{Classes, Sample, Selection, Values};
 pub use sequence::{SequenceError, SequenceOptions, Transformation, sequence_names, write_sequence};
 pub use set::{FeatureSet, PAD, TokenArray, VOCABULARY};

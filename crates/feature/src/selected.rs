@@ -162,6 +162,24 @@ fn resolve(selection: &Selection, known: &KnownValues) -> Result<IndexMap<String
     }
 }
 
+/// Draws `most` of the `count` flows of a class, as places among them, in no order.
+fn draw(class: &str, count: usize, most: usize, seed: u64) -> impl Iterator<Item = usize> {
+    // Each class has a separate random stream, so that the draw does not depend on other classes' sizes.
+    let mut generator = seed::generator(seed, &format!("selection/{class}"));
+    sample(&mut generator, count, most).into_iter()
+}
+
+/// Returns which of the `count` flows of a class `maximum_flows_per_class` keeps, as ascending places among them in the
+/// order in which they were read; all if there are no more than `most`.
+pub fn drawn_flows(class: &str, count: usize, most: usize, seed: u64) -> Vec<usize> {
+    if count <= most {
+        return (0..count).collect();
+    }
+    let mut places: Vec<usize> = draw(class, count, most, seed).collect();
+    places.sort_unstable();
+    places
+}
+
 /// Whether a flow that passes the filter can be used, or the reason why not.
 pub(super) enum Usable {
     Yes,
@@ -246,10 +264,7 @@ pub(super) fn choose<T>(
         match selection.maximum_flows_per_class {
             Some(most) if most < indices.len() => {
                 unselected.over_maximum += (indices.len() - most) as u64;
-                // Each class has a separate random stream, so that the draw does not depend on other classes' sizes.
-                let mut generator = seed::generator(seed, &format!("selection/{name}"));
-                let drawn = sample(&mut generator, indices.len(), most);
-                rows.extend(drawn.into_iter().map(|place| (indices[place], class as u32)));
+                rows.extend(draw(name, indices.len(), most, seed).map(|place| (indices[place], class as u32)));
             }
             _ => rows.extend(indices.iter().map(|&index| (index, class as u32))),
         }

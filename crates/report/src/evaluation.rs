@@ -10,15 +10,27 @@ use etcbench_experiment::{EvaluationKind, MEDIAN_WAIT_SECONDS, TEMPERATURE};
 
 /// A line of `evaluation.csv`.
 #[derive(Debug, Clone, serde::Deserialize)]
-pub(super) struct Line {
-    variant: String,
-    model: String,
-    input: String,
-    implementation: String,
-    kind: EvaluationKind,
-    condition: String,
-    metric: String,
-    value: f64,
+pub struct EvaluationLine {
+    /// Variant of the experiment.
+    pub variant: String,
+    /// The model.
+    pub model: String,
+    /// What it reads.
+    pub input: String,
+    /// `fast`, `reference` or `external`.
+    pub implementation: String,
+    /// Seed of the run.
+    pub seed: u64,
+    /// The fold, from 0.
+    pub fold: usize,
+    /// Kind of the condition.
+    pub kind: EvaluationKind,
+    /// Name of the condition among those of its kind.
+    pub condition: String,
+    /// Name of the metric.
+    pub metric: String,
+    /// Its value.
+    pub value: f64,
 }
 
 /// The title and note of the tables of a kind.
@@ -89,7 +101,7 @@ pub(super) fn title_of(kind: EvaluationKind) -> &'static str {
 ///
 /// # Errors
 /// The file cannot be read, or has an invalid line.
-pub(super) fn read_evaluation(run: &Path) -> Result<Vec<Line>, ReportError> {
+pub fn read_evaluation(run: &Path) -> Result<Vec<EvaluationLine>, ReportError> {
     let path = run.join("evaluation.csv");
     if !path.is_file() {
         return Ok(Vec::new());
@@ -101,7 +113,7 @@ pub(super) fn read_evaluation(run: &Path) -> Result<Vec<Line>, ReportError> {
 /// A row of a table: variant, model, input, implementation.
 type Row<'a> = [&'a str; 4];
 
-fn row(line: &Line) -> Row<'_> {
+fn row(line: &EvaluationLine) -> Row<'_> {
     [&line.variant, &line.model, &line.input, &line.implementation]
 }
 
@@ -115,21 +127,22 @@ fn in_order<'a, T: PartialEq>(values: impl Iterator<Item = T> + 'a) -> Vec<T> {
     found
 }
 
-fn summary(lines: &[&Line], row_of: &Row<'_>, condition: &str, metric: &str) -> Option<Summary> {
-    let matching = |line: &&&Line| row(line) == *row_of && line.condition == condition && line.metric == metric;
+fn summary(lines: &[&EvaluationLine], row_of: &Row<'_>, condition: &str, metric: &str) -> Option<Summary> {
+    let matching =
+        |line: &&&EvaluationLine| row(line) == *row_of && line.condition == condition && line.metric == metric;
     Summary::of(&lines.iter().filter(matching).map(|line| line.value).collect::<Vec<_>>())
 }
 
 /// Returns the tables of an evaluation, one per kind.
-pub(super) fn evaluation_tables(lines: &[Line]) -> Vec<(EvaluationKind, Table)> {
+pub(super) fn evaluation_tables(lines: &[EvaluationLine]) -> Vec<(EvaluationKind, Table)> {
     let tables = KINDS.iter().filter_map(|words| {
-        let of_kind: Vec<&Line> = lines.iter().filter(|line| line.kind == words.kind).collect();
+        let of_kind: Vec<&EvaluationLine> = lines.iter().filter(|line| line.kind == words.kind).collect();
         (!of_kind.is_empty()).then(|| (words.kind, table(words, &of_kind)))
     });
     tables.collect()
 }
 
-fn table(words: &Words, lines: &[&Line]) -> Table {
+fn table(words: &Words, lines: &[&EvaluationLine]) -> Table {
     let rows = in_order(lines.iter().map(|line| row(line)));
     let conditions = in_order(lines.iter().map(|line| line.condition.as_str()));
     let metrics = in_order(lines.iter().map(|line| line.metric.as_str()));
@@ -206,7 +219,7 @@ fn cell(summary: Option<Summary>) -> Cell {
 }
 
 /// Returns a note on the median time until the given number of packets has arrived, if known.
-fn waits(lines: &[&Line], conditions: &[&str]) -> Option<String> {
+fn waits(lines: &[&EvaluationLine], conditions: &[&str]) -> Option<String> {
     let medians = conditions.iter().filter_map(|condition| {
         let matching = lines.iter().filter(|line| line.condition == *condition && line.metric == MEDIAN_WAIT_SECONDS);
         let seconds = Summary::of(&matching.map(|line| line.value).collect::<Vec<_>>())?.mean;
@@ -218,12 +231,13 @@ fn waits(lines: &[&Line], conditions: &[&str]) -> Option<String> {
 }
 
 /// Returns curves over packets and, per model, a heat map of the loss from zeroed bytes, each with a file name.
-pub(super) fn evaluation_figures(lines: &[Line], title: &str) -> Vec<(String, Figure)> {
+pub(super) fn evaluation_figures(lines: &[EvaluationLine], title: &str) -> Vec<(String, Figure)> {
     let mut figures = Vec::new();
-    let of_kind = |kind: EvaluationKind| lines.iter().filter(|line| line.kind == kind).collect::<Vec<&Line>>();
+    let of_kind =
+        |kind: EvaluationKind| lines.iter().filter(|line| line.kind == kind).collect::<Vec<&EvaluationLine>>();
     let early = of_kind(EvaluationKind::FirstPackets);
     for variant in in_order(early.iter().map(|line| line.variant.as_str())) {
-        let of_variant: Vec<&Line> = early.iter().copied().filter(|line| line.variant == variant).collect();
+        let of_variant: Vec<&EvaluationLine> = early.iter().copied().filter(|line| line.variant == variant).collect();
         let rows = in_order(of_variant.iter().map(|line| row(line)));
         let counts: Vec<usize> = in_order(of_variant.iter().filter_map(|line| line.condition.parse().ok()));
         let curve = |(series, row): (usize, &Row<'_>)| Curve {
@@ -277,13 +291,15 @@ pub(super) fn evaluation_figures(lines: &[Line], title: &str) -> Vec<(String, Fi
 mod tests {
     use super::*;
 
-    fn line(kind: EvaluationKind, condition: &str, metric: &str, value: f64) -> Line {
+    fn line(kind: EvaluationKind, condition: &str, metric: &str, value: f64) -> EvaluationLine {
         let text = |text: &str| text.to_owned();
-        Line {
+        EvaluationLine {
             variant: text("random_split"),
             model: text("svm"),
             input: text("bytes"),
             implementation: text("fast"),
+            seed: 0,
+            fold: 0,
             kind,
             condition: text(condition),
             metric: text(metric),

@@ -1,7 +1,7 @@
 //! A leaderboard: compares the results of submitted runs that have exactly the same flows and splits. Entries must be
 //! checked by the caller; this module does not check them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::aggregate::{Aggregate, RowKey, TableKey, aggregate};
 use super::drawing::{Figure, ScatterPoint, critical_difference, scatter};
@@ -43,6 +43,8 @@ pub struct RefusedEntry {
 /// A rendered leaderboard.
 pub struct Leaderboard {
     pub(super) tables: Vec<BoardTable>,
+    /// A line per table, with its first entry.
+    pub(super) overview: Table,
     /// Models ranked over several tables, by variant.
     pub(super) rankings: Vec<(Figure, Table)>,
     pub(super) history: Table,
@@ -58,6 +60,8 @@ pub(super) struct BoardTable {
     pub table: Table,
     /// `None` if no fit was timed.
     pub figure: Option<Figure>,
+    /// Its line in the overview.
+    first: Vec<Cell>,
 }
 
 /// The metric that entries are ranked by.
@@ -121,10 +125,16 @@ impl Leaderboard {
             let alike = names.iter().filter(|other| named_alike(other) == named_alike(&&key)).count();
             drawn.push(board_table(&key, rows, alike > 1, &mut all)?);
         }
+        let overview = Table {
+            title: "First of each table".to_owned(),
+            columns: overview_columns(),
+            rows: drawn.iter().map(|table| table.first.clone()).collect(),
+            ..Table::default()
+        };
         let rankings = board_rankings(&entries)?;
         let history = history(&entries);
         let cards = entries.into_iter().map(|entry| (entry.bundle, entry.cards)).collect();
-        Ok(Self { tables: drawn, rankings, history, cards, refused, all })
+        Ok(Self { tables: drawn, overview, rankings, history, cards, refused, all })
     }
 
     /// Renders the leaderboard as one self-contained HTML page.
@@ -180,7 +190,8 @@ fn made_row(entry: &BoardEntry, values: &Aggregate, key: RowKey, score: Summary)
     let mean = |name: &str| Some(values.get(&key, None, name)?.summary?.mean);
     let [low, high] = SCORE.bootstrap_names();
     let interval = match score.interval {
-        Some(half) => Some((score.mean - half, score.mean + half)),
+        // Student's t knows no bounds, but the score does.
+        Some(half) => Some(((score.mean - half).max(0.0), (score.mean + half).min(1.0))),
         None => mean(&low).zip(mean(&high)),
     };
     let shown = SHOWN.map(|metric| match values.get(&key, None, metric).map(|measured| measured.summary) {
@@ -282,7 +293,36 @@ fn board_table(key: &BoardKey, mut rows: Vec<Row>, several: bool, all: &mut Tabl
         let title = format!("Score over cost; numbers refer to the rows of the table: {title}");
         scatter(title, "seconds of one fit, on the machine of its bundle", SCORE.label, &points)
     });
-    Ok(BoardTable { title, table, figure })
+    let first = overview_row(&title, &rows);
+    Ok(BoardTable { title, table, figure, first })
+}
+
+fn overview_columns() -> Vec<Column> {
+    vec![
+        Column::text("table", "table"),
+        Column::number("entries", "entries"),
+        Column::number("bundles", "bundles"),
+        Column::text("model", "first"),
+        Column::number(SCORE.key, SCORE.label),
+        Column::number("interval_low", "95 % from"),
+        Column::number("interval_high", "to"),
+    ]
+}
+
+/// Returns the line of a table in the overview; `rows` are sorted.
+fn overview_row(title: &str, rows: &[Row]) -> Vec<Cell> {
+    let bundles: BTreeSet<&str> = rows.iter().map(|row| row.bundle.as_str()).collect();
+    let mut cells = vec![Cell::text(title), Cell::count(rows.len()), Cell::count(bundles.len())];
+    match rows.first() {
+        Some(first) => {
+            cells.push(Cell::text(first.key.model_name()));
+            cells.push(Cell::summary(&first.score, 3));
+            cells.push(Cell::number_or_absent(first.interval.map(|(low, _)| low), 3));
+            cells.push(Cell::number_or_absent(first.interval.map(|(_, high)| high), 3));
+        }
+        None => cells.extend(std::iter::repeat_n(Cell::Absent, 4)),
+    }
+    cells
 }
 
 /// Mean ranks over the fits that all rows have, the groups of each row, and a note for the reader.

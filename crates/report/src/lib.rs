@@ -45,6 +45,7 @@ mod tuning;
 pub use audit::{AuditTable, Finding, audit_table};
 pub use compare::{RunComparison, compare_runs};
 pub use drawing::Figure;
+pub use evaluation::{EvaluationLine, read_evaluation};
 pub use integrity::integrity;
 pub use latex::escape as latex_text;
 pub use leaderboard::{BoardCard, BoardEntry, Leaderboard, RefusedEntry};

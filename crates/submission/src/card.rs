@@ -1,5 +1,5 @@
 //! Model cards: everything that a run knows about each of its models, including the program and library versions of an
-//! external model, the pre-training corpus of an ELMo, and the SHA-256 of saved weights.
+//! external model, the pre-training corpus of an ELMo, the SHA-256 of saved weights, and the licences of both.
 
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +34,19 @@ pub(super) struct Card {
     pub notes: Vec<String>,
     /// The SHA-256 of each saved model, by file.
     pub weights: Vec<Weights>,
+    /// Its licences; `None` in bundles of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub licence: Option<Licences>,
+}
+
+/// Licences of a model, as SPDX identifiers where there is one; `None` if nobody stated them.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Licences {
+    /// Of its code.
+    pub code: Option<String>,
+    /// Of its weights.
+    pub weights: Option<String>,
 }
 
 /// A saved model.
@@ -88,6 +101,12 @@ fn card(run: &RunFile, experiment: &toml::Table, model: &str, implementation: &s
         kept.insert("space".to_owned(), space);
         json(Some(toml::Value::Table(kept)))
     });
+    let external = facts.and_then(|facts| facts.external.as_ref());
+    let licence_of_external = |external: &serde_json::Value| Some(external.get("licence")?.as_str()?.to_owned());
+    let code = match external {
+        Some(external) => licence_of_external(external),
+        None => (!imported).then(|| env!("CARGO_PKG_LICENSE").to_owned()),
+    };
     Card {
         model: model.to_owned(),
         inputs: Vec::new(),
@@ -101,5 +120,6 @@ fn card(run: &RunFile, experiment: &toml::Table, model: &str, implementation: &s
         pretraining: Vec::new(),
         notes: Vec::new(),
         weights: Vec::new(),
+        licence: Some(Licences { code, weights: None }),
     }
 }

@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::bundle::{Bundle, INDEX};
+use super::check_evaluation::EVALUATION;
 use super::claimed::{Claimed, PUBLISHED};
+use super::data_card::{self, DATA};
 use super::rules::Finding;
-use super::{SubmissionError, check_fits, check_flows, check_results, check_splits};
+use super::{SubmissionError, check_draw, check_evaluation, check_fits, check_flows, check_results, check_splits};
 use etcbench_experiment::{Overrides, read_experiment};
 use etcbench_storage as storage;
 
@@ -45,9 +47,14 @@ pub(super) fn check_claims(bundle: &Bundle, project: &Path) -> Result<(Checked, 
     check_seeds(&claimed, project, &mut findings, &mut notes);
     check_flows::check_manifests(bundle, &claimed, &mut findings);
     check_flows::check_definitions(&claimed, project, &mut findings, &mut notes);
+    data_card::check(bundle, &claimed, project, &mut findings);
     let flows = check_flows::check_flows(&claimed, &mut findings);
+    check_draw::check(&claimed, &flows, &mut findings, &mut notes);
     let variants = check_splits::check(&claimed, project, flows, &mut findings, &mut notes);
-    let rows = check_fits::check(&claimed, &variants, &mut findings);
+    let mut rows = check_fits::check(&claimed, &variants, &mut findings);
+    if let Some(rows) = &mut rows {
+        check_evaluation::check(bundle, &claimed, &variants, rows, &mut findings, &mut notes);
+    }
     let current = env!("CARGO_PKG_VERSION");
     let version = &claimed.stored.facts.provenance.version;
     let same_version = version == current;
@@ -68,9 +75,9 @@ fn check_names(bundle: &Bundle, claimed: &Claimed, findings: &mut Vec<Finding>) 
     let ends = |name: &str, ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
     for name in bundle.files.keys() {
         let known = match name.split_once('/') {
-            None => FIXED.contains(&name.as_str()) || [INDEX, PUBLISHED].contains(&name.as_str()),
+            None => FIXED.contains(&name.as_str()) || [INDEX, PUBLISHED, DATA, EVALUATION].contains(&name.as_str()),
             Some(("manifests", name)) => ends(name, &[".json"]),
-            Some(("flows" | "splits" | "predictions", name)) => ends(name, &[".csv"]),
+            Some(("flows" | "splits" | "predictions" | "evaluation", name)) => ends(name, &[".csv"]),
             Some(("tables", name)) => ends(name, &[".csv", ".md"]),
             Some(_) => false,
         };

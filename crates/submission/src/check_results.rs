@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::bundle::Bundle;
-use super::card::cards;
+use super::card::{Card, cards};
 use super::check_fits::fit_name;
 use super::claimed::{Claimed, PUBLISHED};
 use super::rules::Finding;
@@ -212,7 +212,7 @@ fn check_leaks(claimed: &Claimed, variant: &VariantRun, findings: &mut Vec<Findi
 /// Checks that the model cards are those of the run.
 fn check_cards(bundle: &Bundle, claimed: &Claimed, findings: &mut Vec<Finding>) -> Result<(), SubmissionError> {
     let bytes = bundle.files.get("cards.json").map(Vec::as_slice).unwrap_or_default();
-    let stated: Vec<super::card::Card> = match serde_json::from_slice(bytes) {
+    let stated: Vec<Card> = match serde_json::from_slice(bytes) {
         Ok(cards) => cards,
         Err(error) => {
             findings.push(Finding::new("format", "cards.json", error.to_string()));
@@ -222,12 +222,22 @@ fn check_cards(bundle: &Bundle, claimed: &Claimed, findings: &mut Vec<Finding>) 
     let again = cards(&claimed.run, &claimed.stored.experiment);
     for (place, card) in again.iter().enumerate() {
         // The weights are not in the bundle; their hashes are for those who have the weights.
-        let same = stated
-            .get(place)
-            .is_some_and(|stated| super::card::Card { weights: card.weights.clone(), ..stated.clone() } == *card);
+        let same = stated.get(place).is_some_and(|stated| {
+            let (weights, licence) = (card.weights.clone(), card.licence.clone());
+            Card { weights, licence, ..stated.clone() } == *card
+        });
         if !same {
             let problem = format!("the card of {} differs from run.json and experiment.toml", card.model);
             findings.push(Finding::new("tables", "cards.json", problem));
+        }
+        // Cards of earlier versions state no licences.
+        let code = |card: &Card| card.licence.as_ref().and_then(|licence| licence.code.clone());
+        let states = stated.get(place).filter(|stated| stated.licence.is_some());
+        if let Some(stated) = states.filter(|stated| code(card).is_some() && code(stated) != code(card)) {
+            let shown = |code: Option<String>| code.unwrap_or_else(|| "none".to_owned());
+            let (licence, known) = (shown(code(stated)), shown(code(card)));
+            let problem = format!("the licence of {} is stated as {licence}, but is {known}", card.model);
+            findings.push(Finding::new("licences", "cards.json", problem));
         }
     }
     if stated.len() != again.len() {
@@ -284,7 +294,7 @@ fn check_tables(
 }
 
 /// Describes the first line in which two texts differ.
-fn first_difference(stored: &[u8], again: &[u8]) -> Option<String> {
+pub(super) fn first_difference(stored: &[u8], again: &[u8]) -> Option<String> {
     if stored == again {
         return None;
     }

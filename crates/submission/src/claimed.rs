@@ -9,6 +9,7 @@ use super::bundle::Bundle;
 use super::rules::Finding;
 use super::{SubmissionError, io};
 use etcbench_experiment::{CaptureFacts, Cost, Experiment, LadderOverrides, LeftOutVariant, Overrides, RunKey};
+use etcbench_feature::Unselected;
 use etcbench_model::external::FailureKind;
 use etcbench_model::{Claims, ModelKind, Pretraining, StageTime};
 use etcbench_report::{ReportError, RunFacts, StoredRun, read_leaks, read_records};
@@ -62,6 +63,8 @@ pub(super) struct VariantFacts {
     pub name: String,
     pub flows: usize,
     pub flows_per_class: Vec<(String, usize)>,
+    #[serde(default)]
+    pub unselected: Unselected,
     pub small_classes: Vec<SmallClass>,
     pub shared_captures: Vec<SharedCaptures>,
 }

@@ -7,6 +7,7 @@ use super::bundle::{Bundle, ENDING, sha256};
 use super::card::Card;
 use super::check::{Checked, check_claims};
 use super::claimed::Claimed;
+use super::data_card::{self, DataCard};
 use super::rules::Finding;
 use super::{SubmissionError, io};
 use etcbench_report::{BoardCard, BoardEntry, Leaderboard, RefusedEntry};
@@ -68,12 +69,13 @@ pub fn leaderboard(bundles: &[PathBuf], project: &Path) -> Result<(Leaderboard, 
 fn entry(bundle: &Bundle, claimed: &Claimed) -> BoardEntry {
     let cards: Vec<Card> =
         bundle.files.get("cards.json").and_then(|cards| serde_json::from_slice(cards).ok()).unwrap_or_default();
+    let data = data_card::read(bundle).unwrap_or_default();
     let divisions = claimed.run.variants.iter().map(|variant| (variant.name.clone(), division(bundle, &variant.name)));
     BoardEntry {
         bundle: bundle.identity[..DIGITS].to_owned(),
         run: claimed.stored.clone(),
         divisions: divisions.collect(),
-        cards: cards.iter().map(board_card).collect(),
+        cards: cards.iter().map(|card| board_card(card, &data)).collect(),
     }
 }
 
@@ -93,7 +95,7 @@ fn division(bundle: &Bundle, variant: &str) -> String {
 }
 
 /// Returns a card as pairs of name and text.
-fn board_card(card: &Card) -> BoardCard {
+fn board_card(card: &Card, data: &[DataCard]) -> BoardCard {
     let mut facts: Vec<(String, String)> = Vec::new();
     let mut add = |name: &str, value: String| facts.push((name.to_owned(), value));
     let unknown = || "unknown".to_owned();
@@ -124,6 +126,15 @@ fn board_card(card: &Card) -> BoardCard {
     }
     let weights: Vec<String> =
         card.weights.iter().map(|weights| format!("{} {}", weights.sha256, weights.file)).collect();
+    if let Some(licence) = &card.licence {
+        let shown = |licence: &Option<String>| licence.clone().unwrap_or_else(|| "not stated".to_owned());
+        add("Licence of the code", shown(&licence.code));
+        add("Licence of the weights", shown(&licence.weights));
+    }
+    for data in data {
+        let licence = data.licence.as_deref().unwrap_or("licence not stated by its definition");
+        add("Data", format!("{}: {licence}", data.dataset));
+    }
     add("Weights", if weights.is_empty() { "not saved".to_owned() } else { weights.join(", ") });
     BoardCard { model: card.model.clone(), facts }
 }

@@ -1,12 +1,13 @@
-//! Packs a run's folder. Only what can be checked is packed: predictions under the conditions of `[evaluation]` are
-//! left out, and tables are generated again without them.
+//! Packs a run's folder: everything from which its results can be computed again, and what it states about its models and data.
 
 use std::path::Path;
 
 use super::archive::Files;
 use super::bundle::{Bundle, sha256};
-use super::card::{Weights, cards};
+use super::card::{Licences, Weights, cards};
+use super::check_evaluation::{EVALUATION, EVALUATION_FOLDER};
 use super::claimed::{PUBLISHED, RunFile};
+use super::data_card::{self, DATA};
 use super::{SubmissionError, io};
 use etcbench_report::{RunHeading, StoredRun, integrity, run_table_texts};
 use etcbench_storage::{self as storage, TemporaryFolder};
@@ -19,23 +20,31 @@ pub struct Packed {
     pub name: String,
     /// The bundle's identity: the SHA-256 of its index.
     pub identity: String,
-    /// What was left out of the bundle, one sentence each.
-    pub left_out: Vec<String>,
 }
 
 /// The folders of a run whose files are packed, and the file extension in each.
-const FOLDERS: [(&str, &str); 4] =
-    [("manifests", ".json"), ("flows", ".csv"), ("splits", ".csv"), ("predictions", ".csv")];
+const FOLDERS: [(&str, &str); 5] = [
+    ("manifests", ".json"),
+    ("flows", ".csv"),
+    ("splits", ".csv"),
+    ("predictions", ".csv"),
+    (EVALUATION_FOLDER, ".csv"),
+];
 
-/// Packs the run in a folder; `published` is the folder of published tables.
+/// The project's folder of published tables.
+pub(super) const PUBLISHED_TABLES: &str = "paper/published";
+
+/// Packs the run in a folder. `project` is the folder of the project with the published tables and the definitions of
+/// datasets; `licences` are stated for the weights of all models, and for the code of imported ones.
 ///
 /// # Errors
 /// The run cannot be read, was edited, or is from a version that did not store the classes of flows.
-pub fn pack(run: &Path, published: &Path) -> Result<Packed, SubmissionError> {
-    storage::read_folder(run, || pack_now(run, published))
+pub fn pack(run: &Path, project: &Path, licences: &Licences) -> Result<Packed, SubmissionError> {
+    storage::read_folder(run, || pack_now(run, project, licences))
 }
 
-fn pack_now(folder: &Path, published: &Path) -> Result<Packed, SubmissionError> {
+fn pack_now(folder: &Path, project: &Path, licences: &Licences) -> Result<Packed, SubmissionError> {
+    let published = &project.join(PUBLISHED_TABLES);
     let refused = |problem: String| SubmissionError::Run { run: folder.to_owned(), problem };
     let stored = StoredRun::read(folder)?;
     if let Some(problem) = integrity(&stored)?.first() {
@@ -71,9 +80,8 @@ fn pack_now(folder: &Path, published: &Path) -> Result<Packed, SubmissionError> 
     if let Ok(content) = storage::or_stock(&path, std::fs::read(&path)) {
         files.insert(PUBLISHED.to_owned(), content);
     }
-    let mut left_out = Vec::new();
-    if folder.join("evaluation.csv").is_file() {
-        left_out.push("predictions under the conditions of [evaluation], which a check cannot verify".to_owned());
+    if folder.join(EVALUATION).is_file() {
+        files.insert(EVALUATION.to_owned(), read(EVALUATION)?);
     }
     files.extend(tables(&stored, &files, published)?);
     let mut cards = cards(&run, &stored.experiment);
@@ -89,12 +97,23 @@ fn pack_now(folder: &Path, published: &Path) -> Result<Packed, SubmissionError> 
             card.weights.push(Weights { file: name, sha256: sha256(&bytes) });
         }
     }
-    let mut json = serde_json::to_vec_pretty(&cards).map_err(|error| SubmissionError::Internal(error.to_string()))?;
-    json.push(b'\n');
-    files.insert("cards.json".to_owned(), json);
+    for licence in cards.iter_mut().filter_map(|card| card.licence.as_mut()) {
+        licence.weights.clone_from(&licences.weights);
+        licence.code = licence.code.take().or_else(|| licences.code.clone());
+    }
+    let manifests: Vec<String> = run.manifests.iter().map(|manifest| manifest.dataset.clone()).collect();
+    let data = data_card::data_cards(&manifests, &folder.join("manifests"), project);
+    files.insert("cards.json".to_owned(), json(&cards)?);
+    files.insert(DATA.to_owned(), json(&data)?);
     let bundle = Bundle::of(files)?;
     let name = format!("{}-{}-{}", run.experiment, run.datasets.join("+"), run.size);
-    Ok(Packed { bytes: bundle.to_bytes()?, name: bundle.file_name(&name), identity: bundle.identity, left_out })
+    Ok(Packed { bytes: bundle.to_bytes()?, name: bundle.file_name(&name), identity: bundle.identity })
+}
+
+fn json(value: &impl serde::Serialize) -> Result<Vec<u8>, SubmissionError> {
+    let mut json = serde_json::to_vec_pretty(value).map_err(|error| SubmissionError::Internal(error.to_string()))?;
+    json.push(b'\n');
+    Ok(json)
 }
 
 /// Returns whether a file belongs to the run, according to `run.json`.

@@ -15,7 +15,7 @@ pub struct Rule {
 }
 
 /// The rules, in the order in which they are checked.
-pub const RULES: [Rule; 19] = [
+pub const RULES: [Rule; 21] = [
     Rule {
         name: "files",
         asks: "A bundle contains exactly the files of its index.",
@@ -53,9 +53,11 @@ pub const RULES: [Rule; 19] = [
     },
     Rule {
         name: "flows",
-        asks: "Flows are distinct, and each belongs to a capture of the data and is within its flows.",
+        asks: "Flows are distinct, each belongs to a capture of the data and is within its flows, and they are those \
+               that `[selection]` keeps.",
         shown_by: "Ids of the flows against the captures of `run.json` and their numbers of flows; the counts of \
-                   flows.",
+                   flows; drawing the flows of each class again, if labels apply to captures and nothing else left \
+                   out flows.",
     },
     Rule {
         name: "labels",
@@ -109,6 +111,13 @@ pub const RULES: [Rule; 19] = [
         shown_by: "Recomputing every test.",
     },
     Rule {
+        name: "evaluation",
+        asks: "Every measurement under a condition of `[evaluation]` follows from the answers.",
+        shown_by: "The conditions of every model against `[evaluation]`; the flows of every answer and their classes \
+                   against the split; recomputing `evaluation.csv` and comparing every byte; times to wait against \
+                   the durations of flows.",
+    },
+    Rule {
         name: "leaks",
         asks: "The leaks of every split are reported.",
         shown_by: "Shared captures, hosts, connections and times, captures per class, and the score of the most \
@@ -118,6 +127,13 @@ pub const RULES: [Rule; 19] = [
         name: "tables",
         asks: "Tables and model cards follow from the records and the run.",
         shown_by: "Generating all of them again and comparing every byte.",
+    },
+    Rule {
+        name: "licences",
+        asks: "The licences of data and code are those that definitions and models state.",
+        shown_by: "`data.json` against the datasets' definitions, if this project has the same ones; `cards.json` \
+                   against the models of `run.json`. Licences of weights, and of imported models, are as the bundle \
+                   states.",
     },
     Rule {
         name: "rerun",

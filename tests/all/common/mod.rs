@@ -1,5 +1,7 @@
 //! Shared code of the end-to-end tests: a temporary project and the real binary.
 
+#[cfg(unix)]
+pub(crate) mod cluster;
 pub(crate) mod every_stage;
 pub(crate) mod external;
 #[cfg(target_os = "linux")]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use super::tampered::Tampered;
-use super::{DATASET, PLAIN, check, pack, passes, passes_as_it_is, project, read, run, write};
+use super::{ASKED, DATASET, PLAIN, check, pack, passes, passes_as_it_is, project, read, run, write};
 use crate::common::external::{self, has_python};
 use crate::common::{Project, every_stage, small_experiment, write_points};
 
@@ -178,6 +178,55 @@ fn a_variant_under_its_former_name_passes_and_shares_a_table_with_the_current_on
         random.iter().all(|row| row["division"] == random[0]["division"] && !row["division"].is_empty()),
         "{table}"
     );
+}
+
+#[test]
+fn answers_under_conditions_pass_and_older_bundles_without_them_too() {
+    let project = project();
+    passes(&project, "conditions", &["run", "asked"]);
+    // A split by time in parts, folds, a ladder's kind of classes that are left out, and a mean of models.
+    let with = |more: &[&'static str]| [&["run", "asked"][..], more].concat();
+    passes(&project, "parts of time", &with(&["--set", "split.method=temporal", "--set", "evaluation.drift=2"]));
+    let (head, tail) = ASKED.split_once("method = \"stratified\"").unwrap();
+    let (_, tail) = tail.split_once("[model.knn]").unwrap();
+    project.write("experiments/folded.toml", format!("{head}method = \"k_fold\"\nfolds = 2\n[model.knn]{tail}"));
+    passes(&project, "conditions, folds", &["run", "folded"]);
+    let models = ["--models", "ensemble,knn", "--set", "model.ensemble.of=[\"knn:bytes\", \"majority\"]"];
+    let folder = run(&project, &with(&models));
+    let licences = ["submission", "pack", &folder, "-o", "stated.etcbundle", "--weights-licence", "CC-BY-4.0"];
+    project.done(&licences);
+    let (code, printed) = check(&project, "stated.etcbundle");
+    assert!(code == Some(0) && printed.contains("nothing found"), "{printed}");
+    let files = read(&project.path("stated.etcbundle"));
+    let json = |name: &str| -> serde_json::Value { serde_json::from_slice(&files[name]).unwrap() };
+    let (cards, data) = (json("cards.json"), json("data.json"));
+    let expected = serde_json::json!({"code": "MIT OR Apache-2.0", "weights": "CC-BY-4.0"});
+    assert_eq!((&cards[0]["licence"], &data[0]["licence"]), (&expected, &"CC-BY-4.0".into()));
+
+    let is_new = |name: &str| {
+        let kinds = [
+            "-first_packets.",
+            "-masked.",
+            "-zeroed_bytes.",
+            "-occluded.",
+            "-disturbed.",
+            "-unknown.",
+            "-calibration.",
+            "-early_decision.",
+        ];
+        name.starts_with("evaluation") || name == "data.json" || kinds.iter().any(|kind| name.contains(kind))
+    };
+    let mut older = Tampered(files.clone());
+    older.0.retain(|name, _| !is_new(name));
+    older.edit_json("cards.json", |cards| {
+        for card in cards.as_array_mut().unwrap() {
+            card.as_object_mut().unwrap().remove("licence").unwrap();
+        }
+    });
+    assert!(older.0.len() + 10 < files.len(), "{:?}", older.0.keys());
+    write(&project.path("older.etcbundle"), &older.0);
+    let (code, printed) = check(&project, "older.etcbundle");
+    assert!(code == Some(0) && printed.contains("it has no answers under [evaluation]"), "{printed}");
 }
 
 #[test]

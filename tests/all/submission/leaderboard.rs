@@ -44,7 +44,10 @@ fn a_leaderboard_is_of_the_bundles_that_pass_and_is_the_same_bytes_again() {
         random.iter().all(|row| !row["mean_rank"].is_empty() && !row["interval_low"].is_empty() && row["fits"] == "3")
     );
     assert_eq!(rows_of("plain-ladder", "captures-masked").len(), 3);
+    let ends = rows.iter().flat_map(|row| [&row["interval_low"], &row["interval_high"]]);
+    assert!(ends.map(|end| end.parse::<f64>().unwrap()).all(|end| (0.0..=1.0).contains(&end)), "{table}");
     for word in [
+        "<h2>First of each table</h2>",
         "plain-ladder on many, full: captures",
         "critical difference",
         "Score over cost",

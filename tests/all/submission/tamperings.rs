@@ -1,6 +1,7 @@
 //! Tamperings with bundles, and the expected reasons for refusal. Hashes are updated after each.
 
 mod data;
+mod evaluation;
 mod predictions;
 mod records;
 mod settings;
@@ -33,6 +34,9 @@ pub(super) const PLAIN_TAMPERINGS: &[&[Tampering]] =
 
 /// Tamperings with the run with folds and tuning.
 pub(super) const TUNED_TAMPERINGS: &[&[Tampering]] = &[settings::TUNED_TAMPERINGS];
+
+/// Tamperings with the run with answers under conditions.
+pub(super) const ASKED_TAMPERINGS: &[&[Tampering]] = &[evaluation::TAMPERINGS];
 
 /// Returns the first line of a file of predictions whose prediction is wrong.
 fn wrong_line(text: &str) -> Option<String> {

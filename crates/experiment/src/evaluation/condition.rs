@@ -80,11 +80,20 @@ impl Condition {
     /// Returns whether the condition affects a model: statistics cover whole flows, bytes do not include times, and no
     /// model reads more packets than its input has.
     pub(super) fn concerns(&self, spec: &ModelSpec, variant: &Variant, features: &FeatureSet) -> bool {
+        let reads = |quantity: &Quantity| quantity.is_in(features, spec.reads_statistics(), spec.reads_sequences());
+        match self {
+            Self::Occluded { quantity } => spec.kind.entry().reads_input && reads(quantity),
+            _ => self.concerns_model(spec, variant),
+        }
+    }
+
+    /// Same as [`concerns`](Self::concerns), for flows of captures, whose statistics depend on every quantity.
+    pub(super) fn concerns_model(&self, spec: &ModelSpec, variant: &Variant) -> bool {
         let (bytes, sequences, flowpic) = (spec.reads_bytes(), spec.reads_sequences(), spec.reads_flowpic());
         match self {
             Self::Validation | Self::Unknown => true,
             _ if !spec.kind.entry().reads_input => false,
-            Self::Occluded { quantity } => quantity.is_in(features, spec.reads_statistics(), sequences),
+            Self::Occluded { .. } => spec.reads_statistics() || sequences,
             _ if spec.reads_statistics() => false,
             Self::Masked { .. } | Self::ZeroedBytes { .. } => bytes,
             Self::FirstPackets { packets } => {

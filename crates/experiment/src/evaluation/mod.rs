@@ -10,6 +10,7 @@ mod disturbance;
 mod kind;
 mod query;
 mod store;
+mod stored;
 
 pub use condition::Condition;
 pub use cost::{BatchCost, DECISION_BATCHES, DecisionCost};
@@ -17,7 +18,9 @@ pub use disturbance::Disturbance;
 pub use kind::EvaluationKind;
 pub use query::Answers;
 pub(super) use query::{EvaluatedModel, costs, evaluate};
-pub(super) use store::{answers_csv, evaluation_csv};
+pub(super) use store::answers_csv;
+pub use store::evaluation_csv;
+pub use stored::{AnswerFacts, StatedValues, is_evaluated, read_answers};
 
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +38,9 @@ const EVALUATION_VERSION: u32 = 3;
 
 /// Bump whenever a change to the code changes what is measured for a decision.
 const COST_VERSION: u32 = 1;
+
+/// Maximum number of periods of `drift`.
+const MOST_PERIODS: usize = 10_000;
 
 /// `[evaluation]` of an experiment.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -98,6 +104,9 @@ impl EvaluationOptions {
         }
         if self.drift.is_some_and(|parts| parts < 2) {
             return Err("drift is below 2; set the number of periods, at least 2".to_owned());
+        }
+        if self.drift.is_some_and(|parts| parts > MOST_PERIODS) {
+            return Err(format!("drift is above {MOST_PERIODS}; set a number of periods that each have test flows"));
         }
         if self.drift.is_some() && variant.split.method != SplitMethod::Temporal {
             return Err(format!(

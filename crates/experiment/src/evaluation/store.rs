@@ -195,9 +195,9 @@ fn measured(
 ///
 /// # Errors
 /// Answers are not distributions over the classes.
-pub(in super::super) fn evaluation_csv(
+pub fn evaluation_csv<'a>(
     options: &EvaluationOptions,
-    variants: &[VariantRun],
+    variants: impl IntoIterator<Item = &'a VariantRun>,
     rows: &[FittedRow],
 ) -> Result<Vec<u8>, ExperimentError> {
     let mut writer = csv::Writer::from_writer(Vec::new());

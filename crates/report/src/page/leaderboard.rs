@@ -22,6 +22,7 @@ struct LeaderboardPage<'a> {
     about: String,
     /// Links to sections: anchor and text.
     contents: Vec<(String, &'a str)>,
+    overview: TableView,
     tables: Vec<Section<'a>>,
     critical_differences: Figures,
     /// The same rankings as tables, each with its title.
@@ -47,8 +48,9 @@ pub(crate) fn leaderboard_page(board: &Leaderboard) -> Result<String, ReportErro
     let drawn = board.tables.iter().flat_map(|table| &table.figure);
     let looks = Looks::of(drawn.chain(board.rankings.iter().map(|(figure, _)| figure)));
     let anchor = |index: usize| format!("table-{}", index + 1);
-    let mut contents: Vec<(String, &str)> =
-        board.tables.iter().enumerate().map(|(index, table)| (anchor(index), table.title.as_str())).collect();
+    let overview = Some(("first".to_owned(), board.overview.title.as_str())).filter(|_| !board.tables.is_empty());
+    let mut contents: Vec<(String, &str)> = overview.into_iter().collect();
+    contents.extend(board.tables.iter().enumerate().map(|(index, table)| (anchor(index), table.title.as_str())));
     contents.extend(
         [("ranks", "Models over tables"), ("cards", "Models"), ("history", "Bundles"), ("reading", "How to read this")]
             .map(|(anchor, name)| (anchor.to_owned(), name)),
@@ -70,6 +72,7 @@ pub(crate) fn leaderboard_page(board: &Leaderboard) -> Result<String, ReportErro
         version: env!("CARGO_PKG_VERSION"),
         about: format!("{rows} entries in {} tables, of {} bundles", board.tables.len(), board.history.rows.len()),
         contents,
+        overview: TableView::new(&board.overview, &Look::default()),
         tables: tables.collect(),
         critical_differences: Figures::of(board.rankings.iter().map(|(figure, _)| figure), &looks),
         rankings: board.rankings.iter().map(|drawn| (drawn.1.title.as_str(), ranking(drawn))).collect(),

@@ -105,6 +105,18 @@ pub(super) const TAMPERINGS: &[Tampering] = &[
         ],
     ),
     (
+        "flows of a capture are left out",
+        |t| t.edit_json("run.json", |run| run["captures"][0]["flows"] = 12.into()),
+        &[
+            "flows: flows/captures.csv: 2 flow(s) of class mail of those that the selection keeps are missing, the first mail-0.pcap#10",
+        ],
+    ),
+    (
+        "a capture has more flows than any",
+        |t| t.edit_json("run.json", |run| run["captures"][0]["flows"] = 4_000_000_000_u64.into()),
+        &["flows: flows/captures.csv: has 40 flows of class mail, but its captures have 4000000030"],
+    ),
+    (
         "a flow has other endpoints in a split",
         |t| t.replace(RANDOM, "10.0.0.2:53,udp", "10.0.0.3:53,udp"),
         &["1 flow(s) have different endpoints or start times"],
