@@ -2,7 +2,7 @@
 //! `results/reference/lab` and `results/reference/iscxvpn2016-first10`, those of its ablations from
 //! `results/reference/ablations`, and must occur in it line by line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -149,24 +149,23 @@ fn the_networks_of_today_in_findings_are_those_of_the_stored_results() {
     }
     assert_eq!(rows.len(), 4);
     let lab: Vec<String> = rows.drain(..).map(|(name, cells)| name + &cells.join(" | ")).collect();
-    let mut rows = Vec::new();
-    for variant in ["random_split", "without_shortcuts"] {
-        let path = root.join("results/reference/iscxvpn2016-first10/today-table2.csv");
+    for (table, models) in [("lab/today-table3", 6), ("iscxvpn2016-first10/today-table2", 7)] {
+        let path = root.join(format!("results/reference/{table}.csv"));
+        let mut cells = BTreeMap::new();
         for record in csv::Reader::from_path(path).unwrap().deserialize() {
             let record: BTreeMap<String, String> = record.unwrap();
-            if record["variant"] == variant {
-                let [mean, deviation] = ["macro_f1", "macro_f1_standard_deviation"]
-                    .map(|column| format!("{:.3}", record[column].parse::<f64>().unwrap()));
-                rows.push((format!("{}, {}", record["model"], record["input"]), format!("{mean}±{deviation}")));
-            }
+            let [mean, deviation] = ["macro_f1", "macro_f1_standard_deviation"]
+                .map(|column| format!("{:.3}", record[column].parse::<f64>().unwrap()));
+            let name = format!("{}, {}", record["model"], record["input"]);
+            cells.insert((name, record["variant"].clone()), format!("{mean}±{deviation}"));
         }
-    }
-    assert_eq!(rows.len(), 14);
-    let (random, captures) = rows.split_at(7);
-    for ((name, random), (other, capture)) in random.iter().zip(captures) {
-        assert_eq!(name, other);
-        let line = format!("| {name} | {random} | {capture} |\n");
-        assert!(page.contains(&line), "paper/FINDINGS.md has no line {line:?}");
+        let names: BTreeSet<&String> = cells.keys().map(|(name, _)| name).collect();
+        assert_eq!((names.len(), cells.len()), (models, 2 * models), "{table}");
+        for name in names {
+            let cell = |variant: &str| &cells[&(name.clone(), variant.to_owned())];
+            let line = format!("| {name} | {} | {} |\n", cell("random_split"), cell("without_shortcuts"));
+            assert!(page.contains(&line), "paper/FINDINGS.md has no line {line:?}");
+        }
     }
     for line in lab {
         assert!(page.contains(&format!("{line} |\n")), "paper/FINDINGS.md has no line {line:?}");

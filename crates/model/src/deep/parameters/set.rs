@@ -97,7 +97,6 @@ impl ParameterSet {
     ///
     /// # Errors
     /// A parameter is missing or has another shape; reports the first one.
-    #[cfg(feature = "reference")]
     pub(crate) fn check(&self, specifications: &[Specification]) -> Result<(), ModelError> {
         specifications.iter().try_for_each(|wanted| self.get(&wanted.name, &wanted.shape).map(|_| ()))
     }
