@@ -167,6 +167,9 @@ fn parts_of_time_follow_one_another() {
         assert!((0.15..=0.4).contains(&accuracy), "{accuracy}");
     }
     project.refused(&["run", "experiments/asked.toml"], &["[evaluation]", "drift requires a temporal split"]);
+    let most =
+        [&["run", "experiments/asked.toml", "--set", "evaluation.drift=4611686018427387904"][..], &split].concat();
+    project.refused(&most, &["[evaluation]", "drift is above 10000"]);
 }
 
 #[test]

@@ -98,14 +98,6 @@ impl Everything {
     }
 }
 
-/// A unit whose process runs.
-struct Running {
-    record: PathBuf,
-    host: String,
-    process: u64,
-    begun: u64,
-}
-
 fn json(path: &Path) -> Option<Value> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
@@ -130,22 +122,14 @@ fn records(project: &Project) -> Vec<(PathBuf, Value)> {
     finished.filter_map(|path| Some((path.clone(), json(&path)?))).collect()
 }
 
-fn running(project: &Project) -> Vec<Running> {
-    let is_alive = |process: u64| {
+/// Returns the processes of units that run.
+fn running(project: &Project) -> Vec<u64> {
+    let is_alive = |process: &u64| {
         let command = fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
         command.split(|&byte| byte == 0).any(|word| word == b"unit")
     };
     let begun = records(project).into_iter().filter(|(_, record)| record["state"] == "begun");
-    let running = begun.filter_map(|(path, record)| {
-        let process = record["process"].as_u64().filter(|&process| is_alive(process))?;
-        Some(Running {
-            record: path,
-            host: record["host"].as_str()?.to_owned(),
-            process,
-            begun: record["begun"].as_u64()?,
-        })
-    });
-    running.collect()
+    begun.filter_map(|(_, record)| record["process"].as_u64().filter(is_alive)).collect()
 }
 
 /// Returns the process that started another.
@@ -158,47 +142,71 @@ fn kill(process: u64) {
     let _ = Command::new("kill").args(["-KILL", &process.to_string()]).output();
 }
 
-/// Returns the seconds that were lost if the process ended before its unit did.
-fn lost(unit: &Running) -> Option<u64> {
+/// Kills the process of a unit; returns the seconds of work that were lost, unless the unit was just done.
+fn kill_unit(project: &Project, process: u64) -> Option<u64> {
+    kill(process);
     std::thread::sleep(Duration::from_millis(300));
-    let record = json(&unit.record)?;
+    let (_, record) = records(project)
+        .into_iter()
+        .find(|(_, record)| record["state"] == "begun" && record["process"].as_u64() == Some(process))?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    (record["state"] == "begun" && record["process"] == unit.process).then(|| now - unit.begun)
+    Some(now - record["begun"].as_u64()?)
 }
 
-/// Kills a node with its processes, then a few units elsewhere, and repairs the node. Returns the seconds of work lost in
-/// killed processes.
-fn disturb(cluster: &Cluster, project: &Project) -> u64 {
-    let mut seconds = 0;
-    let done = |project: &Project| records(project).iter().filter(|(_, record)| record["state"] == "done").count();
-    cluster.within(PATIENCE, "units are done on both nodes", || done(project) > 10);
-    cluster.within(PATIENCE, "a unit is lost with its node", || {
-        let Some(unit) = running(project).into_iter().find(|unit| unit.host == "node2") else { return false };
-        // The script of the task first: it would go on with its next unit.
-        parent(unit.process).into_iter().for_each(kill);
-        kill(unit.process);
-        let found = lost(&unit);
-        seconds += found.unwrap_or_default();
-        found.is_some()
-    });
-    cluster.kill_node("node2");
-    for unit in running(project).iter().filter(|unit| unit.host == "node2") {
-        parent(unit.process).into_iter().for_each(kill);
-        kill(unit.process);
+/// Returns the processes of units that run on a node, for a project.
+fn on_node(project: &Project, node: &str) -> Vec<u64> {
+    let place = project.path(".").canonicalize().unwrap().display().to_string();
+    let mut found = Vec::new();
+    for process in fs::read_dir("/proc").unwrap().flatten() {
+        let Ok(number) = process.file_name().to_string_lossy().parse::<u64>() else { continue };
+        let has = |file: &str, wanted: &str| {
+            let text = fs::read(process.path().join(file)).unwrap_or_default();
+            text.split(|&byte| byte == 0).any(|word| word == wanted.as_bytes())
+        };
+        let is_of_project = has("environ", &format!("PWD={place}"));
+        if is_of_project && has("cmdline", "unit") && has("environ", &format!("SLURMD_NODENAME={node}")) {
+            found.push(number);
+        }
     }
+    found
+}
+
+/// What was lost.
+struct Lost {
+    /// Seconds of work in killed processes.
+    work: u64,
+    /// How long a node was down.
+    down: Duration,
+}
+
+/// Kills a node with everything that runs on it, then a few units on the other, and repairs the node.
+fn disturb(cluster: &Cluster, project: &Project) -> Lost {
+    let mut work = 0;
+    let done = || records(project).iter().filter(|(_, record)| record["state"] == "done").count();
+    cluster.within(PATIENCE, "units are done", || done() > 10);
+    cluster.within(PATIENCE, "a unit runs on node2", || !on_node(project, "node2").is_empty());
+    let start = Instant::now();
+    cluster.kill_node("node2");
+    cluster.within(PATIENCE, "a unit is lost with its node", || {
+        let Some(&process) = on_node(project, "node2").first() else { return false };
+        // What would report that the task ended, and its script, which would go on with the next unit.
+        let script = parent(process);
+        [script.and_then(parent), script].into_iter().flatten().for_each(kill);
+        let lost = kill_unit(project, process);
+        work += lost.unwrap_or_default();
+        lost.is_some()
+    });
     for _ in 0..KILLS {
-        let before = done(project);
+        let before = done();
         cluster.within(PATIENCE, "a unit is killed", || {
-            let Some(unit) = running(project).into_iter().next() else { return false };
-            kill(unit.process);
-            let found = lost(&unit);
-            seconds += found.unwrap_or_default();
-            found.is_some()
+            let lost = running(project).first().and_then(|&process| kill_unit(project, process));
+            work += lost.unwrap_or_default();
+            lost.is_some()
         });
-        cluster.within(PATIENCE, "units go on", || done(project) > before + 4);
+        cluster.within(PATIENCE, "units go on", || done() > before + 4);
     }
     cluster.repair_node("node2");
-    seconds
+    Lost { work, down: start.elapsed() }
 }
 
 /// What a run took.
@@ -361,7 +369,7 @@ fn everything_at_once_on_a_cluster_equals_one_machine_and_is_computed_once() {
         let project = everything.project();
         let start = Instant::now();
         everything.submit(&cluster, &project);
-        let seconds = disturb(&cluster, &project);
+        let lost = disturb(&cluster, &project);
         cluster.within(PATIENCE, "the queue is empty", || cluster.is_idle());
         let status = cluster.etcbench(&project, &["sweep", "status"]);
         println!("{}", String::from_utf8_lossy(&status.stdout));
@@ -377,6 +385,7 @@ fn everything_at_once_on_a_cluster_equals_one_machine_and_is_computed_once() {
         let failures = disturbed.failures as u64;
         assert!(disturbed.computed("artifacts") <= disturbed.stored("artifacts"), "an output is computed twice");
         assert!(disturbed.computed("fits") <= disturbed.stored("fits") + failures, "a fit is computed twice");
-        println!("{seconds} s of work in {} killed processes", KILLS + 1);
+        let Lost { work, down } = lost;
+        println!("{work} s of work in {} killed processes; a node was down for {:.0} s", KILLS + 1, down.as_secs_f64());
     }
 }

@@ -315,7 +315,9 @@ fn overview_row(title: &str, rows: &[Row]) -> Vec<Cell> {
     let mut cells = vec![Cell::text(title), Cell::count(rows.len()), Cell::count(bundles.len())];
     match rows.first() {
         Some(first) => {
-            cells.push(Cell::text(first.key.model_name()));
+            let alike = rows.iter().filter(|row| row.score.mean == first.score.mean).count();
+            let more = if alike > 1 { format!(", {} more", alike - 1) } else { String::new() };
+            cells.push(Cell::text(first.key.model_name() + &more));
             cells.push(Cell::summary(&first.score, 3));
             cells.push(Cell::number_or_absent(first.interval.map(|(low, _)| low), 3));
             cells.push(Cell::number_or_absent(first.interval.map(|(_, high)| high), 3));

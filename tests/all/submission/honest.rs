@@ -143,6 +143,21 @@ fn external_and_imported_models_pass_and_their_cards_say_what_they_are() {
         "{printed}"
     );
 
+    // Which conditions concern it is not known to the check, but they are the same for every seed.
+    let points = fs::read_to_string(project.path("experiments/points.toml")).unwrap();
+    let asked = points.replace("seeds = [0]", "seeds = [0, 1]");
+    project.write(
+        "experiments/asked_points.toml",
+        asked + "[evaluation]\ncalibration = true\nunknown_classes = [\"c\"]\n",
+    );
+    let asked = run(&project, &["run", "asked_points"]);
+    let mut tampered = Tampered(read(&passes_as_it_is(&project, "an external model under conditions", &asked)));
+    let answers = "evaluation/default-faulty-statistics-seed1.csv";
+    tampered.retain_lines(answers, |line| !line.starts_with("unknown,"));
+    write(&elsewhere.path("there.etcbundle"), &tampered.0);
+    let (code, printed) = check(&elsewhere, "there.etcbundle");
+    assert!(code == Some(1) && printed.contains(&format!("evaluation: {answers}: ")), "{printed}");
+
     let predictions =
         fs::read_to_string(project.path(&format!("{folder}/predictions/default-majority-statistics-seed0.csv")))
             .unwrap();
