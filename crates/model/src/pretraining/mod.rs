@@ -1,5 +1,5 @@
 //! Pre-training on more than the training part, for every model that learns from flows without labels before it learns
-//! classes: how a model states what it can be pre-trained on ([`PretrainingEntry`]), the corpus that an experiment draws
+//! classes: how a model states what it can be pre-trained on ([`Pretrainable`]), the corpus that an experiment draws
 //! for it, and the file of one that was pre-trained earlier, with a card of what it has seen.
 
 mod file;
