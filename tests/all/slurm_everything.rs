@@ -163,8 +163,7 @@ fn on_node(project: &Project, node: &str) -> Vec<u64> {
             let text = fs::read(process.path().join(file)).unwrap_or_default();
             text.split(|&byte| byte == 0).any(|word| word == wanted.as_bytes())
         };
-        let is_of_project = has("environ", &format!("PWD={place}"));
-        if is_of_project && has("cmdline", "unit") && has("environ", &format!("SLURMD_NODENAME={node}")) {
+        if has("cmdline", &place) && has("cmdline", "unit") && has("environ", &format!("SLURMD_NODENAME={node}")) {
             found.push(number);
         }
     }
