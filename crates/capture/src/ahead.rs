@@ -19,6 +19,8 @@ pub(super) struct Ahead {
     block: Vec<u8>,
     /// Number of bytes of `block` that are used.
     position: usize,
+    /// Whether the stream has ended or failed.
+    ended: bool,
     /// The fault that ended the stream, which is repeated, as the stream itself does.
     fault: Option<CompressionFault>,
 }
@@ -32,7 +34,7 @@ impl Ahead {
         let (filled, blocks) = sync_channel(BLOCKS);
         let (used, free) = channel();
         Builder::new().name("decompression".to_owned()).spawn(move || fill(&mut stream, &filled, &free))?;
-        Ok(Self { blocks, used, block: Vec::new(), position: 0, fault: None })
+        Ok(Self { blocks, used, block: Vec::new(), position: 0, ended: false, fault: None })
     }
 }
 
@@ -63,8 +65,13 @@ impl Read for Ahead {
             if let Some(fault) = &self.fault {
                 return Err(Error::new(ErrorKind::InvalidData, fault.clone()));
             }
-            // Without a sender the stream has ended, and it stays so.
-            let Ok(next) = self.blocks.recv() else { return Ok(0) };
+            let next = match self.blocks.recv() {
+                Ok(next) => next,
+                Err(_) if self.ended => return Ok(0),
+                // Otherwise a capture would seem to end here.
+                Err(_) => return Err(Error::other("the thread that decompresses ended early")),
+            };
+            self.ended = next.as_ref().map_or(true, Vec::is_empty);
             let next = next.inspect_err(|error| self.fault = CompressionFault::of(error).cloned())?;
             let used = std::mem::replace(&mut self.block, next);
             self.position = 0;
@@ -125,6 +132,23 @@ mod tests {
         let (mut found, mut ahead) = (Vec::new(), Ahead::start(stream).unwrap());
         let error = ahead.read_to_end(&mut found).unwrap_err();
         assert_eq!((error.to_string().as_str(), found.len()), ("the disk failed", 2 * BLOCK));
+    }
+
+    #[test]
+    fn a_thread_that_panics_is_not_the_end_of_the_stream() {
+        struct Panics(usize);
+        impl Read for Panics {
+            fn read(&mut self, target: &mut [u8]) -> std::io::Result<usize> {
+                self.0 += 1;
+                assert!(self.0 < 3, "the decoder gave up");
+                Ok(target.len())
+            }
+        }
+        let (mut found, mut ahead) = (Vec::new(), Ahead::start(Panics(0)).unwrap());
+        let error = ahead.read_to_end(&mut found).unwrap_err();
+        assert!(error.to_string().contains("ended early"), "{error}");
+        assert_eq!(found.len(), 2 * BLOCK);
+        assert!(ahead.read(&mut [0; 9]).is_err(), "it stays so");
     }
 
     #[test]
