@@ -57,18 +57,16 @@ impl Recipe {
                 found.push((spec, of_kind, keys));
             }
         }
-        let names =
-            |found: &[(&ModelSpec, _, _)]| -> Vec<&str> { found.iter().map(|(spec, ..)| spec.kind.name()).collect() };
         if found.len() > 1 {
-            let names = names(&found).join(", ");
-            return Err(problem(
-                experiment,
-                &format!("several of its models are pre-trained; choose one with --model ({names})"),
-            ));
+            let names: Vec<&str> = found.iter().map(|(spec, ..)| spec.kind.name()).collect();
+            let several = "several of its models are pre-trained; choose one with --model";
+            return Err(problem(experiment, &format!("{several} ({})", names.join(", "))));
         }
         let Some((spec, model, keys)) = found.pop() else {
-            let which = model.map_or_else(|| "model".to_owned(), str::to_owned);
-            return Err(problem(experiment, &format!("it has no {which} that its keys pre-train")));
+            return Err(problem(
+                experiment,
+                &format!("it has no {} that its keys pre-train", model.unwrap_or("model")),
+            ));
         };
         let flow = flow_options(experiment, variant);
         Ok(Self { flow, tokens: variant.feature.clone(), spec: spec.clone(), model, keys })
@@ -197,7 +195,7 @@ pub fn pretrain_experiment(
     sources.load_corpus(&recipe.keys.corpus, &recipe.flow, settings, progress)?;
     let (features, seed) = (&prepared.features, run.seed);
     let divided = Divided { flows: &flows, features, split: &run.split, training: &run.training, seed };
-    let drawn = sources.draw(variant, recipe.model.sample(), &recipe.keys, divided)?;
+    let drawn = sources.draw(variant, recipe.model.sample(), &recipe.keys, divided, true)?;
     let held_out = HeldOutSplit {
         experiment: experiment.name.clone(),
         datasets: experiment.datasets.clone(),

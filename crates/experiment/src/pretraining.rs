@@ -224,10 +224,9 @@ impl PretrainingSources {
         let flows = keys.corpus.iter().filter_map(|name| self.corpus(name, options));
         let flows: Vec<String> = flows.map(|flows| flows.key.clone()).collect();
         let file = self.files.get(&keys.pretrained).map(|read| read.sha256.clone());
-        // A corpus depends on the test part, which is excluded from it.
-        let unlabelled = keys.unlabelled.then_some(&split.train);
-        let facts = unlabelled.map_or(facts.clone(), |train| facts.and("unlabelled", train));
+        let facts = if keys.unlabelled { facts.and("unlabelled", &split.train) } else { facts };
         let facts = facts.and("corpus_version", &VERSION).and("corpus_flows", &flows).and("elmo_file", &file);
+        // A corpus depends on the test part, which is excluded from it.
         facts.and("kept_out", &split.test)
     }
 
@@ -248,18 +247,21 @@ impl PretrainingSources {
         if stated.keys.is_training_only() {
             return Ok(None);
         }
-        let drawn = self.draw(variant, stated.model.sample(), &stated.keys, divided)?;
+        // As when it is pre-trained on the flows it is fitted on, nothing is left out of the training part alone.
+        let holds_out = !stated.keys.corpus.is_empty();
+        let drawn = self.draw(variant, stated.model.sample(), &stated.keys, divided, holds_out)?;
         Ok(Some(PretrainingSource::Corpus(Arc::new(drawn.corpus))))
     }
 
-    /// Draws the corpus of a division: the training part and the named datasets. Without datasets, nothing is held out
-    /// from the training part.
+    /// Draws the corpus of a division: the training part and the named datasets, without what is in the validation and
+    /// test parts if `holds_out`.
     pub(crate) fn draw(
         &self,
         variant: &Variant,
         sample: Sample,
         keys: &PretrainingKeys,
         divided: Divided<'_>,
+        holds_out: bool,
     ) -> Result<Drawn, ExperimentError> {
         let reading = Reading { tokens: &variant.feature, sample };
         let rows = Rows::new(divided)?;
@@ -267,12 +269,12 @@ impl PretrainingSources {
         training.sort_unstable();
         training.dedup();
         let training_part = Source { name: TRAINING_PART, flows: rows.of(&training)?, is_training: true };
-        let held_out = match keys.corpus.is_empty() {
-            true => HeldOut::default(),
-            false => {
+        let held_out = match holds_out {
+            true => {
                 let held_out = [&divided.split.validation[..], &divided.split.test].concat();
                 HeldOut::of(&rows.of(&held_out)?, reading).map_err(tokens)?
             }
+            false => HeldOut::default(),
         };
         let mut sources = vec![training_part];
         sources.extend(self.datasets(&keys.corpus, &divided.flows.options)?);

@@ -253,12 +253,6 @@ fn predict(model: &mut dyn NetworkClassifier, network: &Network, rows: &[f32]) -
     Ok(found)
 }
 
-/// Returns how a network with these keys is pre-trained on flows of these tokens, and the network that rows are scaled
-/// for.
-pub(super) fn masked_of<M: NetworkModel>(parameters: &M::Parameters, columns: Columns) -> Option<(Masked, Network)> {
-    Some((M::masked(parameters, columns)?, M::network(parameters, columns, 1)))
-}
-
 /// Pre-trains a network that reads bytes alone, on flows without labels.
 ///
 /// # Errors
@@ -273,8 +267,10 @@ pub(super) fn pretrain<M: NetworkModel>(
     Fitted::<M>::check(&parameters, spec.implementation).map_err(refused)?;
     let tokens = parts[0].tokens;
     let columns = Columns { sequences: 0, others: tokens.packets * tokens.bytes };
-    let (masked, network) = masked_of::<M>(&parameters, columns)
-        .ok_or_else(|| refused("these keys leave out its pre-training".to_owned()))?;
+    let masked = M::masked(&parameters, columns);
+    let masked = masked.ok_or_else(|| refused("these keys leave out its pre-training".to_owned()))?;
+    // Rows are read alike whatever the classes.
+    let network = M::network(&parameters, columns, 1);
     let [training, validation] = parts.map(|rows| scaled_tokens::<M>(columns, &network, rows));
     masked.pretrain((M::NAME, M::VERSION), spec.implementation, [&training, &validation], context)
 }

@@ -289,6 +289,19 @@ fn a_file_for_one_split_is_for_that_split_alone() {
 }
 
 #[test]
+fn a_file_of_the_training_part_alone_is_without_packets_that_are_tested() {
+    let project = project();
+    // A third capture repeats the packets of the second, so both sides of a split have them.
+    let again = fs::read(project.path("data/other/again.pcap")).unwrap();
+    project.write("data/small/two2.pcap", again);
+    let output = project.done(&["pretrain", "experiments/small.toml", "-o", "elmo.safetensors"]);
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let excluded = printed.split("by their captures, ").nth(1).and_then(|text| text.split(' ').next());
+    assert!(excluded.and_then(|count| count.parse::<u64>().ok()).is_some_and(|count| count > 0), "{printed}");
+    project.done(&PRETRAINED);
+}
+
+#[test]
 fn settings_that_differ_and_files_that_are_none_are_refused() {
     let project = project();
     project.done(&["pretrain", "other", "--like", "small", "-o", "elmo.safetensors"]);
