@@ -1,5 +1,5 @@
 //! Model cards: everything that a run knows about each of its models, including the program and library versions of an
-//! external model, the pre-training corpus of an ELMo, the SHA-256 of saved weights, and the licences of both.
+//! external model, the corpus of a pre-training, the SHA-256 of saved weights, and the licences of both.
 
 use serde::{Deserialize, Serialize};
 
@@ -28,7 +28,7 @@ pub(super) struct Card {
     pub tuning: Option<serde_json::Value>,
     /// For an external model: the digest of its folder, its version, library versions, and commands.
     pub program: Option<serde_json::Value>,
-    /// The pre-training corpora of its ELMo, if they are more than the training parts; one value per distinct corpus.
+    /// The corpora of its pre-training, if they are more than the training parts; one value per distinct corpus.
     pub pretraining: Vec<serde_json::Value>,
     /// Distinct notes of its fits.
     pub notes: Vec<String>,
